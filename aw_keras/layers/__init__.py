@@ -1,0 +1,6 @@
+"""Keras layers."""
+
+from aw_keras.layers.aw_conv2d import AWConv2D
+from aw_keras.layers.aw_depthwise_conv2d import AWDepthwiseConv2D
+
+__all__ = ["AWConv2D", "AWDepthwiseConv2D"]

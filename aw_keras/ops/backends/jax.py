@@ -1,0 +1,99 @@
+"""JAX: loops by `lax.scan`, gradients by `custom_vjp`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from keras import distribution
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+barrier = lambda *tensors: lax.optimization_barrier(tensors)  # noqa: E731
+
+
+def row_sum(x):
+    """Sum over the last axis, in a form that XLA:CPU vectorises.
+
+    It keeps the strict order of a plain row reduction, one element at a time.
+    """
+    width = x.shape[-1]
+    if device() != "cpu" or width % 16 or width == 16:
+        return jnp.sum(x, axis=-1)
+    partial = jnp.sum(jnp.reshape(x, (*x.shape[:-1], width // 16, 16)), axis=-2)
+    return jnp.sum(lax.optimization_barrier(partial), axis=-1)
+
+
+def convolve(geometry, x, kernel):
+    """Channels-last convolution; groups follow from the channels."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        geometry.strides,
+        geometry.padding.upper(),
+        rhs_dilation=geometry.dilation_rate,
+        dimension_numbers=_LAYOUT,
+        feature_group_count=x.shape[-1] // kernel.shape[-2],
+    )
+
+
+def convolve_vjp(geometry, x, kernel, dy):
+    _, pull = jax.vjp(functools.partial(convolve, geometry), x, kernel)
+    return pull(dy)
+
+
+def has_grouped_gradient(dtype):
+    return True
+
+
+def unless_empty(function, x, otherwise):
+    return function()
+
+
+def scan(body, carry, elements, outputs):
+    """Loop over the leading axis of `elements`, one sample at a time."""
+    return lax.scan(body, carry, elements)
+
+
+def differentiable(implementation, geometry, source, x, own, shared):
+    """Apply `implementation`, keeping only its arguments for the gradient."""
+    return _apply(implementation, geometry, source, x, own, shared)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _apply(implementation, geometry, source, x, own, shared):
+    return implementation.forward(geometry, source, x, own, shared)
+
+
+def _forward(implementation, geometry, source, x, own, shared):
+    y = _apply(implementation, geometry, source, x, own, shared)
+    return y, (x, own, shared)
+
+
+def _backward(implementation, geometry, source, arguments, dy):
+    return implementation.backward(geometry, source, *arguments, dy)
+
+
+_apply.defvjp(_forward, _backward)
+
+
+def device():
+    """`"cpu"`, `"gpu"` or `"tpu"`: where computations go by default."""
+    return jax.default_backend()
+
+
+def compiled():
+    return True
+
+
+def splits_batch():
+    """Whether the batch axis is spread over devices.
+
+    A loop over that axis would then run in full on every one of them.
+    """
+    return distribution.distribution() is not None
+
+
+def reduces_by_scan():
+    """XLA:CPU adds up sample by sample far faster than over a batch axis."""
+    return device() == "cpu" and not splits_batch()
