@@ -8,9 +8,9 @@ two, so any forward goes with any backward.
 
 - `grouped`: one convolution with the batch folded into its groups.
 - `loop`: one ordinary convolution per sample.
-- `tiles`: forward as `loop`; backward per sample and kernel position by matrix
-  products, so that nothing larger than one `(Ck, D)` tile is generated.
 - `matmul`: patches of the input and one batched matrix product.
+- `tiles`: `matmul` on as many samples and input channels at a time as have
+  kernels that fit the cache.
 - `shifted`: one batched matrix product per kernel position.
 """
 
@@ -18,8 +18,11 @@ import collections
 
 from keras import ops
 
+from aw_keras.ops.attention import accumulation_dtype
 from aw_keras.ops.backends import active
 from aw_keras.ops.geometry import fold, spatial_size, taps
+
+_TILE_ELEMENTS = 150_000
 
 Implementation = collections.namedtuple("Implementation", "forward backward")
 
@@ -72,56 +75,163 @@ def _loop_forward(geometry, source, x, own, shared):
 
 
 def _loop_backward(geometry, source, x, own, shared, dy):
-    def pull(accumulators, sample):
-        x_n, own_n, dy_n = sample
-        kernel = source.stacked(shared, own_n)
-        dx, d_kernel = active.convolve_vjp(
-            geometry, x_n[None], kernel, dy_n[None]
-        )
-        d_own = []
-        for index, position in enumerate(geometry.positions):
-            _, pull_tile = source.tile(shared, own_n, index, position)
-            accumulators, d_tile = pull_tile(accumulators, d_kernel[position])
-            d_own.append(d_tile)
-        return accumulators, (dx[0], _restack(d_own, own))
+    def pull(d_shared, sample):
+        x_n, own_n, dy_n = (part[None] for part in sample)
+        kernels, pull_kernels = source.stacked_with_vjp(shared, own_n)
+        dx, d_kernel = active.convolve_vjp(geometry, x_n, kernels[0], dy_n)
+        d_shared_n, d_own = pull_kernels(d_kernel[None])
+        return _add(d_shared, d_shared_n), (dx[0], d_own[0])
 
-    return _scan_samples(pull, source, x, own, shared, dy)
+    d_shared, (dx, d_own) = active.scan(
+        pull,
+        _zeros(shared),
+        (x, own, dy),
+        ((ops.shape(x)[1:], x.dtype), (own.shape[1:], own.dtype)),
+    )
+    return dx, d_own, d_shared
+
+
+def _tiles_forward(geometry, source, x, own, shared):
+    samples, channels = _tile(geometry, source, x, own, shared)
+
+    def convolve_block(y, block):
+        x_b, own_b, shared_b = _take_block(source, x, own, shared, block, channels)
+
+        def convolve(_, chunk):
+            return (), (_matmul_forward(geometry, source, *chunk, shared_b),)
+
+        _, (part,) = active.scan(
+            convolve,
+            (),
+            _chunks(samples, x_b, own_b),
+            (((samples, *shape[1:]), x.dtype),),
+        )
+        part = ops.reshape(part, (-1, *shape[1:]))
+        return part if y is None else y + ops.cast(part, y.dtype), ()
+
+    shape = _output_shape(geometry, x, _filters(source, shared, own))
+    count = x.shape[-1] // channels
+    if count == 1:
+        return convolve_block(None, None)[0]
+    zeros = ops.zeros(shape, dtype=accumulation_dtype(x.dtype))
+    y, _ = active.scan(convolve_block, zeros, (ops.arange(count),), ())
+    return ops.cast(y, x.dtype)
 
 
 def _tiles_backward(geometry, source, x, own, shared, dy):
-    size = spatial_size(x)
-    output_size = ops.shape(dy)[1:3]
+    samples, channels = _tile(geometry, source, x, own, shared)
 
-    def pull(accumulators, sample):
-        x_n, own_n, dy_n = sample
-        views = taps(geometry, x_n[None])
-        dy_n = ops.reshape(dy_n, (-1, dy_n.shape[-1]))
-        columns, d_own = [], []
-        for index, position in enumerate(geometry.positions):
-            tile, pull_tile = source.tile(shared, own_n, index, position)
-            column = _contract_dx(geometry, dy_n, tile)
-            columns.append(
-                ops.reshape(column, (1, *output_size, x.shape[-1]))
+    def pull_block(carry, block):
+        x_b, own_b, shared_b = _take_block(source, x, own, shared, block, channels)
+
+        def pull(d_shared, chunk):
+            x_n, own_n, dy_n = chunk
+            dx, d_own, d_shared_n = _matmul_backward(
+                geometry, source, x_n, own_n, shared_b, dy_n
             )
-            view = ops.reshape(views[index], (-1, x.shape[-1]))
-            accumulators, d_tile = pull_tile(
-                accumulators, _contract_dw(geometry, view, dy_n)
-            )
-            d_own.append(d_tile)
-        dx = fold(geometry, columns, size)[0]
-        return accumulators, (dx, _restack(d_own, own))
+            return _add(d_shared, d_shared_n), (dx, d_own)
 
-    return _scan_samples(pull, source, x, own, shared, dy)
+        d_shared, (dx, d_own) = active.scan(
+            pull,
+            _zeros(shared_b),
+            _chunks(samples, x_b, own_b, dy),
+            tuple(
+                ((samples, *ops.shape(part)[1:]), part.dtype)
+                for part in (x_b, own_b)
+            ),
+        )
+        dx = ops.reshape(dx, (-1, *ops.shape(x_b)[1:]))
+        d_own = ops.reshape(d_own, (-1, *own_b.shape[1:]))
+        return carry, (dx, d_own, *d_shared)
 
-
-def _scan_samples(pull, source, x, own, shared, dy):
-    accumulators, (dx, d_own) = active.scan(
-        pull,
-        source.accumulators(shared),
-        (x, own, dy),
-        tuple((ops.shape(t)[1:], t.dtype) for t in (x, own)),
+    count = x.shape[-1] // channels
+    if count == 1:
+        _, (dx, d_own, *d_shared) = pull_block((), None)
+        return dx, d_own, tuple(d_shared)
+    axes = (-1, source.own_channel_axis, *source.shared_channel_axes)
+    primals = (x, own, *shared)
+    outputs = tuple(
+        (_resized(ops.shape(part), axis, channels), dtype)
+        for part, axis, dtype in zip(
+            primals, axes, (x.dtype, own.dtype, *(z.dtype for z in _zeros(shared)))
+        )
     )
-    return dx, d_own, source.gradients(shared, accumulators)
+    _, blocks = active.scan(pull_block, (), (ops.arange(count),), outputs)
+    dx, d_own, *d_shared = (
+        _join_blocks(part, axis % len(primal.shape))
+        for part, axis, primal in zip(blocks, axes, primals)
+    )
+    return dx, d_own, tuple(d_shared)
+
+
+def _tile(geometry, source, x, own, shared):
+    """Samples and input channels whose kernels fit the cache together."""
+    rows, columns = geometry.kernel_size
+    per_channel = rows * columns * _filters(source, shared, own)
+    channels = x.shape[-1]
+    if geometry.groups == 1:
+        channels = _divisor(channels, _TILE_ELEMENTS // per_channel)
+    kernel = per_channel * channels // geometry.groups
+    # A batch of unknown size has no divisor but one.
+    samples = _divisor(x.shape[0] or 1, _TILE_ELEMENTS // kernel)
+    return samples, channels
+
+
+def _divisor(number, limit):
+    """Largest divisor of `number` up to `limit`, at least 1."""
+    return next(
+        (n for n in range(min(number, limit), 0, -1) if number % n == 0), 1
+    )
+
+
+def _chunks(samples, *parts):
+    return tuple(
+        ops.reshape(part, (-1, samples, *ops.shape(part)[1:])) for part in parts
+    )
+
+
+def _take_block(source, x, own, shared, block, channels):
+    """What one block of input channels needs; all of it without a block."""
+    if block is None:
+        return x, own, shared
+    start = block[0] * channels
+
+    def take(part, axis):
+        shape = ops.shape(part)
+        starts = [0] * len(shape)
+        starts[axis] = start
+        return ops.slice(part, starts, _resized(shape, axis, channels))
+
+    return (
+        take(x, -1),
+        take(own, source.own_channel_axis),
+        tuple(map(take, shared, source.shared_channel_axes)),
+    )
+
+
+def _resized(shape, axis, extent):
+    shape = list(shape)
+    shape[axis] = extent
+    return tuple(shape)
+
+
+def _join_blocks(blocks, axis):
+    """`(B, ..., C, ...)` to `(..., B * C, ...)`."""
+    blocks = ops.moveaxis(blocks, 0, axis)
+    shape = list(ops.shape(blocks))
+    shape[axis : axis + 2] = [shape[axis] * shape[axis + 1]]
+    return ops.reshape(blocks, shape)
+
+
+def _zeros(shared):
+    return tuple(
+        ops.zeros(part.shape, dtype=accumulation_dtype(part.dtype))
+        for part in shared
+    )
+
+
+def _add(left, right):
+    return tuple(a + b for a, b in zip(left, right))
 
 
 def _matmul_forward(geometry, source, x, own, shared):
@@ -133,12 +243,12 @@ def _matmul_forward(geometry, source, x, own, shared):
 def _matmul_backward(geometry, source, x, own, shared, dy):
     size, output_size = spatial_size(x), ops.shape(dy)[1:3]
     dy = ops.reshape(dy, (-1, output_size[0] * output_size[1], dy.shape[-1]))
-    kernels = source.stacked(shared, own)
+    kernels, pull_kernels = source.stacked_with_vjp(shared, own)
     columns = _contract_dx(geometry, dy, _flat_patches(kernels))
     columns = _split_patches(geometry, columns, output_size)
     d_kernels = _contract_dw(geometry, _patches(geometry, x), dy)
     d_kernels = ops.reshape(d_kernels, (-1, *kernels.shape[1:]))
-    d_shared, d_own = _kernels_vjp(geometry, source, shared, own, d_kernels)
+    d_shared, d_own = pull_kernels(d_kernels)
     return fold(geometry, columns, size), d_own, d_shared
 
 
@@ -155,7 +265,7 @@ def _shifted_forward(geometry, source, x, own, shared):
 def _shifted_backward(geometry, source, x, own, shared, dy):
     size, output_size = spatial_size(x), ops.shape(dy)[1:3]
     dy = _flat_pixels(dy)
-    kernels = source.stacked(shared, own)
+    kernels, pull_kernels = source.stacked_with_vjp(shared, own)
     columns, d_tiles = [], []
     for (i, j), view in zip(geometry.positions, taps(geometry, x)):
         column = _contract_dx(geometry, dy, kernels[:, i, j])
@@ -163,31 +273,8 @@ def _shifted_backward(geometry, source, x, own, shared, dy):
         d_tiles.append(_contract_dw(geometry, _flat_pixels(view), dy))
     d_kernels = ops.stack(d_tiles, axis=1)
     d_kernels = ops.reshape(d_kernels, (-1, *kernels.shape[1:]))
-    d_shared, d_own = _kernels_vjp(geometry, source, shared, own, d_kernels)
+    d_shared, d_own = pull_kernels(d_kernels)
     return fold(geometry, columns, size), d_own, d_shared
-
-
-def _kernels_vjp(geometry, source, shared, own, gradient):
-    """Gradient of stacked kernels, in the order the device reduces best."""
-    if not active.reduces_by_scan():
-        return source.stacked_vjp(shared, own, gradient)
-
-    def pull(accumulators, sample):
-        own_n, gradient_n = sample
-        d_own = []
-        for index, position in enumerate(geometry.positions):
-            _, pull_tile = source.tile(shared, own_n, index, position)
-            accumulators, d_tile = pull_tile(accumulators, gradient_n[position])
-            d_own.append(d_tile)
-        return accumulators, (_restack(d_own, own),)
-
-    accumulators, (d_own,) = active.scan(
-        pull,
-        source.accumulators(shared),
-        (own, gradient),
-        ((ops.shape(own)[1:], own.dtype),),
-    )
-    return source.gradients(shared, accumulators), d_own
 
 
 # Contractions of pixels `(..., P, g * K)` with kernels `(..., K, D)`, and their
@@ -323,13 +410,6 @@ def _flat_groups(kernels):
     return ops.reshape(kernels, (height, width, channels, n * filters))
 
 
-def _restack(parts, own):
-    """Gradients of a sample's own part, from those of its positions."""
-    return ops.cast(
-        ops.reshape(ops.stack(parts), own.shape[1:]), own.dtype
-    )
-
-
 def _filters(source, shared, own):
     return (shared[0] if shared else own).shape[-1]
 
@@ -338,10 +418,22 @@ def _output_shape(geometry, x, filters):
     return (ops.shape(x)[0], *geometry.output_size(spatial_size(x)), filters)
 
 
+def _implementation(forward, backward):
+    def typed_backward(geometry, source, x, own, shared, dy):
+        dx, d_own, d_shared = backward(geometry, source, x, own, shared, dy)
+        return (
+            ops.cast(dx, x.dtype),
+            ops.cast(d_own, own.dtype),
+            tuple(ops.cast(d, part.dtype) for d, part in zip(d_shared, shared)),
+        )
+
+    return Implementation(forward, typed_backward)
+
+
 TABLE = {
-    "grouped": Implementation(_grouped_forward, _grouped_backward),
-    "loop": Implementation(_loop_forward, _loop_backward),
-    "matmul": Implementation(_matmul_forward, _matmul_backward),
-    "shifted": Implementation(_shifted_forward, _shifted_backward),
-    "tiles": Implementation(_loop_forward, _tiles_backward),
+    "grouped": _implementation(_grouped_forward, _grouped_backward),
+    "loop": _implementation(_loop_forward, _loop_backward),
+    "matmul": _implementation(_matmul_forward, _matmul_backward),
+    "shifted": _implementation(_shifted_forward, _shifted_backward),
+    "tiles": _implementation(_tiles_forward, _tiles_backward),
 }

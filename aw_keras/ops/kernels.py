@@ -2,7 +2,7 @@
 
 A source turns what is shared by the batch and what each sample owns into
 kernels, in the layout an implementation wants, and takes the kernels' gradient
-back to both. `GivenKernels` are handed over as they are. `AttentionalKernels`
+back to both, in the dtype of the attention: sums over a batch need it. `GivenKernels` are handed over as they are. `AttentionalKernels`
 are generated, `AK = K * (1 + sigmoid(logits))`, and generated again in the
 backward pass: keeping them would cost `N` times the memory of the kernel.
 """
@@ -16,12 +16,16 @@ from aw_keras.ops.backends import active
 class GivenKernels:
     """Kernels `(N, h, w, Ck, D)` owned by the samples; nothing is shared."""
 
+    own_channel_axis = -2
+    shared_channel_axes = ()
+
     def stacked(self, shared, own):
         """Kernels of the whole batch, `(N, h, w, Ck, D)`."""
         return own
 
-    def stacked_vjp(self, shared, own, gradient):
-        return (), gradient
+    def stacked_with_vjp(self, shared, own):
+        """The same, with a function from its gradient to both parts'."""
+        return own, lambda gradient: ((), gradient)
 
     def interleaved(self, shared, own):
         """Kernels of the whole batch, `(h, w, Ck, N, D)`."""
@@ -29,27 +33,6 @@ class GivenKernels:
 
     def interleaved_vjp(self, shared, own, gradient):
         return (), ops.transpose(gradient, (3, 0, 1, 2, 4))
-
-    def accumulators(self, shared):
-        """Zeros to which `tile`'s pull-backs add the shared gradients."""
-        return ()
-
-    def gradients(self, shared, accumulators):
-        """Shared gradients from the filled accumulators."""
-        return ()
-
-    def tile(self, shared, own, index, position):
-        """One sample's kernel at one position, `(Ck, D)`, and its pull-back.
-
-        The pull-back takes the accumulators and the tile's gradient, and
-        returns the new accumulators and the gradient of the sample's own part
-        at that position.
-        """
-
-        def pull(accumulators, gradient):
-            return accumulators, gradient
-
-        return own[position], pull
 
 
 class AttentionalKernels:
@@ -59,27 +42,36 @@ class AttentionalKernels:
     bias `(Ck, D)`.
     """
 
+    own_channel_axis = -1
+    shared_channel_axes = (2, 1, 0)
+
     def stacked(self, shared, own):
         kernel, expand_kernel, expand_bias = shared
         gain = _gain(logits(own, expand_kernel, expand_bias))
         return ops.cast(ops.cast(kernel, gain.dtype) * gain, kernel.dtype)
 
-    def stacked_vjp(self, shared, own, gradient):
+    def stacked_with_vjp(self, shared, own):
         kernel, expand_kernel, expand_bias = shared
-        gain = _gain(logits(own, expand_kernel, expand_bias))
-        gradient = ops.cast(gradient, gain.dtype)
-        d_kernel = ops.sum(gradient * gain, axis=0)
-        d_logits = gradient * ops.cast(kernel, gain.dtype) * _slope(gain)
-        if expand_kernel.shape[0] == 1:
-            d_expand = ops.sum(
-                d_logits * own[:, :, :, 0, :, None], axis=(0, 1, 2)
-            )[None]
-            d_own = ops.sum(d_logits * expand_kernel[0], axis=-1)[:, :, :, None]
-        else:
-            d_expand = ops.einsum("nijcd,nijkc->kcd", d_logits, own)
-            d_own = ops.einsum("nijcd,kcd->nijkc", d_logits, expand_kernel)
-        d_bias = ops.sum(d_logits, axis=(0, 1, 2))
-        return (ops.cast(d_kernel, kernel.dtype), d_expand, d_bias), d_own
+        # Without barriers XLA computes the sigmoid again at every use.
+        gain = active.barrier(_gain(logits(own, expand_kernel, expand_bias)))
+        weights = ops.cast(kernel, gain.dtype)
+
+        def pull(gradient):
+            gradient = ops.cast(gradient, gain.dtype)
+            d_kernel = active.leading_sum(gradient * gain, 1)
+            d_logits = active.barrier(gradient * weights * _slope(gain))
+            d_bias = active.leading_sum(d_logits, 3)
+            if expand_kernel.shape[0] == 1:
+                units = own[..., 0, :, None]
+                d_expand = active.leading_sum(d_logits * units, 3)[None]
+                d_own = active.row_sum(d_logits * expand_kernel[0])
+                d_own = ops.expand_dims(d_own, axis=-2)
+            else:
+                d_expand = ops.einsum("nijcd,nijkc->kcd", d_logits, own)
+                d_own = ops.einsum("nijcd,kcd->nijkc", d_logits, expand_kernel)
+            return (d_kernel, d_expand, d_bias), d_own
+
+        return ops.cast(weights * gain, kernel.dtype), pull
 
     # With the batch inside, the affine part of the logits and both reductions
     # of its gradient are matrix products per input channel, which a BLAS does
@@ -109,39 +101,7 @@ class AttentionalKernels:
         d_own = ops.transpose(d_units[..., :per_group], (3, 0, 1, 4, 2))
         d_expand = ops.transpose(d_weights[:, :per_group], (1, 0, 2))
         d_bias = d_weights[:, per_group]
-        return (ops.cast(d_kernel, kernel.dtype), d_expand, d_bias), d_own
-
-    def accumulators(self, shared):
-        kernel, expand_kernel, expand_bias = shared
-        height, width = kernel.shape[:2]
-        tiles = [ops.zeros_like(expand_bias) for _ in range(height * width)]
-        return tiles, ops.zeros_like(expand_kernel), ops.zeros_like(expand_bias)
-
-    def gradients(self, shared, accumulators):
-        kernel = shared[0]
-        tiles, d_expand, d_bias = accumulators
-        d_kernel = ops.reshape(ops.stack(tiles), kernel.shape)
-        return ops.cast(d_kernel, kernel.dtype), d_expand, d_bias
-
-    def tile(self, shared, own, index, position):
-        kernel, expand_kernel, expand_bias = shared
-        units = own[position]
-        weights = ops.cast(kernel[position], units.dtype)
-        gain = _gain(logits(units, expand_kernel, expand_bias))
-        # Without the barrier XLA computes the sigmoid again at every use.
-        gain, tile = active.barrier(gain, weights * gain)
-
-        def pull(accumulators, gradient):
-            tiles, d_expand, d_bias = accumulators
-            gradient = ops.cast(gradient, gain.dtype)
-            d_logits = gradient * weights * _slope(gain)
-            tiles = list(tiles)
-            tiles[index] = tiles[index] + gradient * gain
-            d_expand = d_expand + units[:, :, None] * d_logits[None]
-            d_units = active.row_sum(d_logits[None] * expand_kernel)
-            return (tiles, d_expand, d_bias + d_logits), d_units
-
-        return ops.cast(tile, kernel.dtype), pull
+        return (d_kernel, d_expand, d_bias), d_own
 
 
 def _gain(logit):

@@ -1,15 +1,17 @@
 """JAX: loops by `lax.scan`, gradients by `custom_vjp`."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from keras import distribution
 
+_UNROLLED_ROWS = 64
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
-barrier = lambda *tensors: lax.optimization_barrier(tensors)  # noqa: E731
+barrier = lax.optimization_barrier
 
 
 def row_sum(x):
@@ -22,6 +24,18 @@ def row_sum(x):
         return jnp.sum(x, axis=-1)
     partial = jnp.sum(jnp.reshape(x, (*x.shape[:-1], width // 16, 16)), axis=-2)
     return jnp.sum(lax.optimization_barrier(partial), axis=-1)
+
+
+def leading_sum(x, count):
+    """Sum over the first `count` axes, in a form that XLA:CPU vectorises."""
+    rows = math.prod(x.shape[:count])
+    if device() != "cpu" or splits_batch():
+        return jnp.sum(x, axis=tuple(range(count)))
+    x = jnp.reshape(x, (rows, *x.shape[count:]))
+    if rows <= _UNROLLED_ROWS:
+        return sum(x[row] for row in range(rows))
+    flat = jnp.dot(jnp.ones(rows, x.dtype), jnp.reshape(x, (rows, -1)))
+    return jnp.reshape(flat, x.shape[1:])
 
 
 def convolve(geometry, x, kernel):
@@ -92,8 +106,3 @@ def splits_batch():
     A loop over that axis would then run in full on every one of them.
     """
     return distribution.distribution() is not None
-
-
-def reduces_by_scan():
-    """XLA:CPU adds up sample by sample far faster than over a batch axis."""
-    return device() == "cpu" and not splits_batch()

@@ -7,12 +7,16 @@ import tensorflow as tf
 _PARALLEL_SAMPLES = 4
 
 
-def barrier(*tensors):
-    return tensors
+def barrier(x):
+    return x
 
 
 def row_sum(x):
     return tf.reduce_sum(x, axis=-1)
+
+
+def leading_sum(x, count):
+    return tf.reduce_sum(x, axis=tuple(range(count)))
 
 
 def convolve(geometry, x, kernel):
@@ -171,8 +175,4 @@ def compiled():
 
 
 def splits_batch():
-    return False
-
-
-def reduces_by_scan():
     return False
