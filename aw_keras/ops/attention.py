@@ -7,9 +7,6 @@ whatever the input's dtype: pooling large float16 maps overflows, and an
 attention near 0 or 1 loses its gradient.
 """
 
-import functools
-
-import numpy as np
 from keras import backend, ops
 
 from aw_keras.ops.validation import (
@@ -53,39 +50,24 @@ def adaptive_average_pool2d(x, output_size, data_format=None):
 def pool(x, output_size):
     """`adaptive_average_pool2d` of channels-last `x`, unchecked."""
     x = ops.cast(x, accumulation_dtype(x.dtype))
-    _, height, width, channels = ops.shape(x)
     if output_size == (1, 1):
         return ops.mean(x, axis=(1, 2), keepdims=True)
     rows, columns = output_size
-    by_row = ops.matmul(
-        _bins(height, rows, x.dtype),
-        ops.reshape(x, (-1, height, width * channels)),
+    by_row = _pool_axis(x, 1, rows)
+    return _pool_axis(by_row, 2, columns)
+
+
+def _pool_axis(x, axis, count):
+    extent = ops.shape(x)[axis]
+    bins = [
+        (i * extent // count, -(-(i + 1) * extent // count))
+        for i in range(count)
+    ]
+    lead = (slice(None),) * axis
+    return ops.stack(
+        [ops.mean(x[(*lead, slice(*bin))], axis=axis) for bin in bins],
+        axis=axis,
     )
-    return ops.matmul(
-        _bins(width, columns, x.dtype),
-        ops.reshape(by_row, (-1, rows, width, channels)),
-    )
-
-
-def _bins(extent, count, dtype):
-    """Averaging matrix `(count, extent)` of the adaptive pooling bins."""
-    if isinstance(extent, int):
-        return ops.convert_to_tensor(_static_bins(extent, count), dtype=dtype)
-    bins = ops.arange(count, dtype="int32")[:, None]
-    start = bins * extent // count
-    stop = -(-(bins + 1) * extent // count)
-    position = ops.arange(extent, dtype="int32")[None, :]
-    inside = ops.logical_and(position >= start, position < stop)
-    return ops.cast(inside, dtype) / ops.cast(stop - start, dtype)
-
-
-@functools.lru_cache(maxsize=256)
-def _static_bins(extent, count):
-    matrix = np.zeros((count, extent))
-    for row in range(count):
-        start, stop = row * extent // count, -(-(row + 1) * extent // count)
-        matrix[row, start:stop] = 1 / (stop - start)
-    return matrix
 
 
 def accumulation_dtype(dtype):

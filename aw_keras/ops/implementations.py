@@ -22,7 +22,7 @@ from aw_keras.ops.attention import accumulation_dtype
 from aw_keras.ops.backends import active
 from aw_keras.ops.geometry import fold, spatial_size, taps
 
-_TILE_ELEMENTS = 150_000
+_TILE_ELEMENTS = 300000
 
 Implementation = collections.namedtuple("Implementation", "forward backward")
 
@@ -165,15 +165,21 @@ def _tiles_backward(geometry, source, x, own, shared, dy):
 
 
 def _tile(geometry, source, x, own, shared):
-    """Samples and input channels whose kernels fit the cache together."""
+    """Samples and input channels to take at a time.
+
+    Chosen so that their kernels, and their patches, fit the cache.
+    """
     rows, columns = geometry.kernel_size
     per_channel = rows * columns * _filters(source, shared, own)
     channels = x.shape[-1]
     if geometry.groups == 1:
         channels = _divisor(channels, _TILE_ELEMENTS // per_channel)
+    if None in x.shape[:3]:
+        return 1, channels  # No other number divides every batch.
+    height, width = geometry.output_size(x.shape[1:3])
+    patches = height * width * rows * columns * channels
     kernel = per_channel * channels // geometry.groups
-    # A batch of unknown size has no divisor but one.
-    samples = _divisor(x.shape[0] or 1, _TILE_ELEMENTS // kernel)
+    samples = _divisor(x.shape[0], _TILE_ELEMENTS // max(kernel, patches))
     return samples, channels
 
 
@@ -284,12 +290,12 @@ def _shifted_backward(geometry, source, x, own, shared, dy):
 
 def _contract(geometry, pixels, kernel):
     if geometry.groups == 1:
-        return ops.matmul(pixels, kernel)
+        return active.matmul(pixels, kernel)
     if kernel.shape[-2] == 1:
         multiplier = kernel.shape[-1] // geometry.groups
         return _repeat_channels(pixels, multiplier) * kernel
     return _join_groups(
-        ops.matmul(
+        active.matmul(
             _split_groups(pixels, geometry), _split_groups(kernel, geometry)
         )
     )
@@ -297,28 +303,30 @@ def _contract(geometry, pixels, kernel):
 
 def _contract_dx(geometry, dy, kernel):
     if geometry.groups == 1:
-        return ops.matmul(dy, ops.swapaxes(kernel, -1, -2))
+        return active.matmul(dy, kernel, transpose_b=True)
     if kernel.shape[-2] == 1:
         return _sum_multiplier(dy * kernel, geometry)
     return _join_groups(
-        ops.matmul(
+        active.matmul(
             _split_groups(dy, geometry),
-            ops.swapaxes(_split_groups(kernel, geometry), -1, -2),
+            _split_groups(kernel, geometry),
+            transpose_b=True,
         )
     )
 
 
 def _contract_dw(geometry, pixels, dy):
     if geometry.groups == 1:
-        return ops.matmul(ops.swapaxes(pixels, -1, -2), dy)
+        return active.matmul(pixels, dy, transpose_a=True)
     if pixels.shape[-1] == geometry.groups:
         multiplier = dy.shape[-1] // geometry.groups
         product = _repeat_channels(pixels, multiplier) * dy
         return ops.sum(product, axis=-2, keepdims=True)
     return _join_groups(
-        ops.matmul(
-            ops.swapaxes(_split_groups(pixels, geometry), -1, -2),
+        active.matmul(
+            _split_groups(pixels, geometry),
             _split_groups(dy, geometry),
+            transpose_a=True,
         )
     )
 

@@ -88,17 +88,18 @@ class AttentionalKernels:
         gain, units, weights = _interleaved_gain(shared, own)
         gradient = ops.cast(gradient, gain.dtype)
         d_kernel = ops.sum(gradient * gain, axis=3)
+        per_group = expand_kernel.shape[0]
         d_logits = (
             gradient
             * ops.cast(kernel, gain.dtype)[:, :, :, None, :]
             * _slope(gain)
         )
         d_weights = ops.sum(
-            ops.matmul(ops.swapaxes(units, -1, -2), d_logits), axis=(0, 1)
+            active.matmul(units, d_logits, transpose_a=True), axis=(0, 1)
         )
-        d_units = ops.matmul(d_logits, ops.swapaxes(weights, -1, -2))
-        per_group = expand_kernel.shape[0]
-        d_own = ops.transpose(d_units[..., :per_group], (3, 0, 1, 4, 2))
+        weights = weights[:, :per_group]
+        d_units = active.matmul(d_logits, weights, transpose_b=True)
+        d_own = ops.transpose(d_units, (3, 0, 1, 4, 2))
         d_expand = ops.transpose(d_weights[:, :per_group], (1, 0, 2))
         d_bias = d_weights[:, per_group]
         return (d_kernel, d_expand, d_bias), d_own

@@ -97,11 +97,13 @@ def _batched(geometry, x_shape, filters):
 
 def _jax_cpu(geometry, x_shape, filters):
     if geometry.kernel_size == (1, 1):
-        return "matmul", "matmul"
+        return "matmul", "tiles"
     if x_shape[-1] == geometry.groups:
         return "shifted", "shifted"
+    if kernel_elements(geometry, x_shape, filters) >= 500_000:
+        return "tiles", "tiles"
     if megaflops(geometry, x_shape, filters) < 1:
-        return "shifted", "shifted"
+        return "shifted", "tiles"
     return "loop", "tiles"
 
 
@@ -148,3 +150,9 @@ def megaflops(geometry, x_shape, filters):
     rows, columns = geometry.kernel_size
     channels = x_shape[-1] // geometry.groups
     return 2e-6 * height * width * rows * columns * channels * filters
+
+
+def kernel_elements(geometry, x_shape, filters):
+    """Number of elements of one sample's kernel."""
+    rows, columns = geometry.kernel_size
+    return rows * columns * x_shape[-1] // geometry.groups * filters

@@ -38,6 +38,13 @@ def leading_sum(x, count):
     return jnp.reshape(flat, x.shape[1:])
 
 
+def matmul(a, b, transpose_a=False, transpose_b=False):
+    """Batched matrix product; a transposed factor is never copied."""
+    left = "...kp" if transpose_a else "...pk"
+    right = "...dk" if transpose_b else "...kd"
+    return jnp.einsum(f"{left},{right}->...pd", a, b)
+
+
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
     return lax.conv_general_dilated(

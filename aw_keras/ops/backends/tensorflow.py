@@ -19,6 +19,11 @@ def leading_sum(x, count):
     return tf.reduce_sum(x, axis=tuple(range(count)))
 
 
+def matmul(a, b, transpose_a=False, transpose_b=False):
+    """Batched matrix product; a transposed factor is never copied."""
+    return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+
+
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
     if _suits_depthwise(geometry, x, kernel):

@@ -16,6 +16,11 @@ def leading_sum(x, count):
     return torch.sum(x, dim=tuple(range(count)))
 
 
+def matmul(a, b, transpose_a=False, transpose_b=False):
+    """Batched matrix product; a transposed factor is never copied."""
+    return torch.matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
+
+
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
     x, padding, groups = _prepare(geometry, x, kernel)
