@@ -7,6 +7,7 @@ whatever the input's dtype: pooling large float16 maps overflows, and an
 attention near 0 or 1 loses its gradient.
 """
 
+import numpy as np
 from keras import backend, ops
 
 from aw_keras.ops.validation import (
@@ -16,6 +17,8 @@ from aw_keras.ops.validation import (
     require_rank,
     standard_data_format,
 )
+
+_SMALL_IMAGE = 64 * 64  # pixels
 
 
 def adaptive_average_pool2d(x, output_size, data_format=None):
@@ -49,25 +52,47 @@ def adaptive_average_pool2d(x, output_size, data_format=None):
 
 def pool(x, output_size):
     """`adaptive_average_pool2d` of channels-last `x`, unchecked."""
-    x = ops.cast(x, accumulation_dtype(x.dtype))
-    if output_size == (1, 1):
-        return ops.mean(x, axis=(1, 2), keepdims=True)
-    rows, columns = output_size
-    by_row = _pool_axis(x, 1, rows)
-    return _pool_axis(by_row, 2, columns)
+    dtype = accumulation_dtype(x.dtype)
+    x = ops.cast(x, dtype)
+    _, height, width, channels = ops.shape(x)
+    rows = _bins(height, output_size[0], dtype)
+    columns = _bins(width, output_size[1], dtype)
+    if _is_small(height, width):
+        # One matrix product: what is fastest, forward and backward, on small
+        # images. The matrix grows with the image, so not on large ones.
+        bins = ops.convert_to_tensor(np.kron(rows, columns))
+        pixels = ops.reshape(x, (-1, height * width, channels))
+        return ops.reshape(
+            ops.matmul(bins, pixels), (-1, *output_size, channels)
+        )
+    by_row = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))
+    by_row = ops.reshape(by_row, (-1, output_size[0], width, channels))
+    return ops.matmul(columns, by_row)
 
 
-def _pool_axis(x, axis, count):
-    extent = ops.shape(x)[axis]
-    bins = [
-        (i * extent // count, -(-(i + 1) * extent // count))
-        for i in range(count)
-    ]
-    lead = (slice(None),) * axis
-    return ops.stack(
-        [ops.mean(x[(*lead, slice(*bin))], axis=axis) for bin in bins],
-        axis=axis,
-    )
+def _is_small(height, width):
+    known = isinstance(height, int) and isinstance(width, int)
+    return known and height * width <= _SMALL_IMAGE
+
+
+def _bins(extent, count, dtype):
+    """Averaging matrix `(count, extent)` of the adaptive pooling bins."""
+    if not isinstance(extent, int):
+        return _symbolic_bins(extent, count, dtype)
+    matrix = np.zeros((count, extent), dtype)
+    for row in range(count):
+        start, stop = row * extent // count, -(-(row + 1) * extent // count)
+        matrix[row, start:stop] = 1 / (stop - start)
+    return matrix
+
+
+def _symbolic_bins(extent, count, dtype):
+    bins = ops.arange(count, dtype="int32")[:, None]
+    start = bins * extent // count
+    stop = -(-(bins + 1) * extent // count)
+    position = ops.arange(extent, dtype="int32")[None, :]
+    inside = ops.logical_and(position >= start, position < stop)
+    return ops.cast(inside, dtype) / ops.cast(stop - start, dtype)
 
 
 def accumulation_dtype(dtype):
