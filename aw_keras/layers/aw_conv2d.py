@@ -76,8 +76,8 @@ class AWConv2D(keras.layers.Conv2D):
 
     >>> import numpy as np
     >>> layer = AWConv2D(8, 3, padding="same")
-    >>> layer(np.ones((2, 5, 5, 16), "float32")).shape
-    TensorShape([2, 5, 5, 8])
+    >>> tuple(layer(np.ones((2, 5, 5, 16), "float32")).shape)
+    (2, 5, 5, 8)
 
     Reference:
         [An Attention Module for Convolutional Neural Networks](

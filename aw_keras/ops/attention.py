@@ -66,8 +66,8 @@ def pool(x, output_size):
             ops.matmul(bins, pixels), (-1, *output_size, channels)
         )
     by_row = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))
-    by_row = ops.reshape(by_row, (-1, output_size[0], width, channels))
-    return ops.matmul(columns, by_row)
+    pooled = ops.matmul(columns, ops.reshape(by_row, (-1, width, channels)))
+    return ops.reshape(pooled, (-1, *output_size, channels))
 
 
 def _is_small(height, width):
@@ -112,8 +112,8 @@ def hidden_units(x, reduce_kernel, reduce_bias, expand_kernel, kernel_size):
         kernel_size: `(h, w)`.
 
     Returns:
-        `(N, h, w, m, Ck)`: for every kernel weight's input channel the `m`
-        hidden units of its group.
+        `(N, h * w, m, Ck)`: for every position and input channel of the
+        kernel the `m` hidden units of its group.
     """
     pooled = pool(x, kernel_size)
     dtype = pooled.dtype
@@ -123,9 +123,10 @@ def hidden_units(x, reduce_kernel, reduce_bias, expand_kernel, kernel_size):
     )
     per_group, channels, _ = expand_kernel.shape
     groups = hidden.shape[-1] // per_group
-    hidden = ops.reshape(hidden, (-1, *kernel_size, groups, per_group))
-    hidden = ops.repeat(hidden, channels // groups, axis=3)
-    return ops.transpose(hidden, (0, 1, 2, 4, 3))
+    positions = kernel_size[0] * kernel_size[1]
+    hidden = ops.reshape(hidden, (-1, positions, groups, per_group))
+    hidden = ops.repeat(hidden, channels // groups, axis=2)
+    return ops.swapaxes(hidden, 2, 3)
 
 
 def logits(hidden, expand_kernel, expand_bias):
@@ -177,20 +178,22 @@ def kernel_attention(
     check_attention_shapes(
         x, reduce_kernel, reduce_bias, expand_kernel, expand_bias, data_format
     )
+    kernel_size = pair("kernel_size", kernel_size)
     hidden = hidden_units(
         channels_last(x, data_format),
         reduce_kernel,
         reduce_bias,
         expand_kernel,
-        pair("kernel_size", kernel_size),
+        kernel_size,
     )
-    return ops.sigmoid(
+    attention = ops.sigmoid(
         logits(
             hidden,
             ops.cast(expand_kernel, hidden.dtype),
             ops.cast(expand_bias, hidden.dtype),
         )
     )
+    return ops.reshape(attention, (-1, *kernel_size, *expand_bias.shape))
 
 
 def attentional_kernel(kernel, attention):

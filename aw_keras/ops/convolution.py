@@ -87,7 +87,7 @@ class PerSampleConv2D(Operation):
     def call(self, x, kernels):
         geometry = self._geometry(x, kernels)
         x = channels_last(x, self.data_format)
-        kernels = ops.cast(kernels, x.dtype)
+        kernels = ops.cast(_flat(kernels, 1), x.dtype)
         return _convolve(
             geometry,
             _GIVEN,
@@ -103,7 +103,9 @@ class PerSampleConv2D(Operation):
         geometry = self._geometry(x, kernels)
         size = x.shape[1:3] if self._last else x.shape[2:4]
         size = tuple(
-            None if extent is None else geometry.output_size((extent,) * 2)[axis]
+            None
+            if extent is None
+            else geometry.output_size((extent,) * 2)[axis]
             for axis, extent in enumerate(size)
         )
         filters = kernels.shape[-1]
@@ -201,7 +203,8 @@ def aw_conv2d(
     hidden = hidden_units(
         x, reduce_kernel, reduce_bias, expand_kernel, geometry.kernel_size
     )
-    shared = (ops.cast(kernel, x.dtype), expand_kernel, expand_bias)
+    kernel = ops.cast(_flat(kernel, 0), x.dtype)
+    shared = (kernel, expand_kernel, expand_bias)
     return _convolve(
         geometry,
         _ATTENTIONAL,
@@ -214,9 +217,7 @@ def aw_conv2d(
     )
 
 
-def convolution_geometry(
-    kernel_size, strides, padding, dilation_rate, groups
-):
+def convolution_geometry(kernel_size, strides, padding, dilation_rate, groups):
     """A checked `Conv2DGeometry` from the arguments users write."""
     padding = str(padding).lower()
     if padding not in ("valid", "same"):
@@ -236,6 +237,13 @@ def convolution_geometry(
         dilation_rate=pair("dilation_rate", dilation_rate),
         groups=groups,
     )
+
+
+def _flat(kernels, axis):
+    """Merge the rows and columns of kernels, which begin at `axis`."""
+    shape = list(kernels.shape)
+    shape[axis : axis + 2] = [shape[axis] * shape[axis + 1]]
+    return ops.reshape(kernels, (-1, *shape[1:]) if axis else shape)
 
 
 def _convolve(

@@ -65,6 +65,13 @@ def _not_negative(value):
     return max(value, 0) if isinstance(value, int) else ops.maximum(value, 0)
 
 
+def static(shape):
+    """`shape` with `None` for what is unknown while tracing."""
+    return tuple(
+        extent if isinstance(extent, int) else None for extent in shape
+    )
+
+
 def spatial_size(x):
     """Height and width of channels-last `x`: integers where known."""
     return tuple(ops.shape(x)[1:3])
@@ -88,9 +95,7 @@ def taps(geometry, x):
     views = []
     for position in geometry.positions:
         rows, columns = (
-            slice(
-                index * rate, index * rate + (count - 1) * stride + 1, stride
-            )
+            slice(index * rate, index * rate + (count - 1) * stride + 1, stride)
             for index, rate, count, stride in zip(
                 position,
                 geometry.dilation_rate,

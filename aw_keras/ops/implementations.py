@@ -20,7 +20,7 @@ from keras import ops
 
 from aw_keras.ops.attention import accumulation_dtype
 from aw_keras.ops.backends import active
-from aw_keras.ops.geometry import fold, spatial_size, taps
+from aw_keras.ops.geometry import fold, spatial_size, static, taps
 
 _TILE_ELEMENTS = 300000
 
@@ -31,7 +31,7 @@ def _grouped_forward(geometry, source, x, own, shared):
     filters = _filters(source, shared, own)
 
     def convolve():
-        kernels = _flat_groups(source.interleaved(shared, own))
+        kernels = _merge_batch(geometry, source.interleaved(shared, own))
         return _unfold_batch(
             active.convolve(geometry, _fold_batch(x), kernels), filters
         )
@@ -43,13 +43,16 @@ def _grouped_forward(geometry, source, x, own, shared):
 
 
 def _grouped_backward(geometry, source, x, own, shared, dy):
-    if not active.has_grouped_gradient(x.dtype):
-        return _loop_backward(geometry, source, x, own, shared, dy)
+    if not active.has_gradient(geometry, x.dtype, grouped=True):
+        return _tiles_backward(geometry, source, x, own, shared, dy)
 
     def pull():
         kernels = source.interleaved(shared, own)
         dx, d_kernels = active.convolve_vjp(
-            geometry, _fold_batch(x), _flat_groups(kernels), _fold_batch(dy)
+            geometry,
+            _fold_batch(x),
+            _merge_batch(geometry, kernels),
+            _fold_batch(dy),
         )
         d_shared, d_own = source.interleaved_vjp(
             shared, own, ops.reshape(d_kernels, ops.shape(kernels))
@@ -57,17 +60,16 @@ def _grouped_backward(geometry, source, x, own, shared, dy):
         return _unfold_batch(dx, x.shape[-1]), d_own, d_shared
 
     def nothing():
-        zeros = tuple(ops.zeros_like(part) for part in shared)
-        return ops.zeros_like(x), ops.zeros_like(own), zeros
+        return ops.zeros_like(x), ops.zeros_like(own), _zeros(shared)
 
     return active.unless_empty(pull, x, nothing)
 
 
 def _loop_forward(geometry, source, x, own, shared):
     def convolve(_, sample):
-        x_n, own_n = sample
-        kernel = source.stacked(shared, own_n)
-        return (), (active.convolve(geometry, x_n[None], kernel)[0],)
+        x_n, own_n = (part[None] for part in sample)
+        kernel = _single(geometry, source.stacked(shared, own_n))
+        return (), (active.convolve(geometry, x_n, kernel)[0],)
 
     shape = _output_shape(geometry, x, _filters(source, shared, own))
     _, (y,) = active.scan(convolve, (), (x, own), ((shape[1:], x.dtype),))
@@ -75,11 +77,16 @@ def _loop_forward(geometry, source, x, own, shared):
 
 
 def _loop_backward(geometry, source, x, own, shared, dy):
+    if not active.has_gradient(geometry, x.dtype, geometry.groups > 1):
+        return _tiles_backward(geometry, source, x, own, shared, dy)
+
     def pull(d_shared, sample):
         x_n, own_n, dy_n = (part[None] for part in sample)
         kernels, pull_kernels = source.stacked_with_vjp(shared, own_n)
-        dx, d_kernel = active.convolve_vjp(geometry, x_n, kernels[0], dy_n)
-        d_shared_n, d_own = pull_kernels(d_kernel[None])
+        dx, d_kernel = active.convolve_vjp(
+            geometry, x_n, _single(geometry, kernels), dy_n
+        )
+        d_shared_n, d_own = pull_kernels(ops.reshape(d_kernel, kernels.shape))
         return _add(d_shared, d_shared_n), (dx[0], d_own[0])
 
     d_shared, (dx, d_own) = active.scan(
@@ -91,11 +98,18 @@ def _loop_backward(geometry, source, x, own, shared, dy):
     return dx, d_own, d_shared
 
 
+def _single(geometry, kernels):
+    """`(1, T, Ck, D)` to `(h, w, Ck, D)`."""
+    return ops.reshape(kernels, (*geometry.kernel_size, *kernels.shape[2:]))
+
+
 def _tiles_forward(geometry, source, x, own, shared):
     samples, channels = _tile(geometry, source, x, own, shared)
 
     def convolve_block(y, block):
-        x_b, own_b, shared_b = _take_block(source, x, own, shared, block, channels)
+        x_b, own_b, shared_b = _take_block(
+            source, x, own, shared, block, channels
+        )
 
         def convolve(_, chunk):
             return (), (_matmul_forward(geometry, source, *chunk, shared_b),)
@@ -122,7 +136,9 @@ def _tiles_backward(geometry, source, x, own, shared, dy):
     samples, channels = _tile(geometry, source, x, own, shared)
 
     def pull_block(carry, block):
-        x_b, own_b, shared_b = _take_block(source, x, own, shared, block, channels)
+        x_b, own_b, shared_b = _take_block(
+            source, x, own, shared, block, channels
+        )
 
         def pull(d_shared, chunk):
             x_n, own_n, dy_n = chunk
@@ -153,7 +169,9 @@ def _tiles_backward(geometry, source, x, own, shared, dy):
     outputs = tuple(
         (_resized(ops.shape(part), axis, channels), dtype)
         for part, axis, dtype in zip(
-            primals, axes, (x.dtype, own.dtype, *(z.dtype for z in _zeros(shared)))
+            primals,
+            axes,
+            (x.dtype, own.dtype, *(z.dtype for z in _zeros(shared))),
         )
     )
     _, blocks = active.scan(pull_block, (), (ops.arange(count),), outputs)
@@ -174,7 +192,7 @@ def _tile(geometry, source, x, own, shared):
     channels = x.shape[-1]
     if geometry.groups == 1:
         channels = _divisor(channels, _TILE_ELEMENTS // per_channel)
-    if None in x.shape[:3]:
+    if None in static(x.shape):
         return 1, channels  # No other number divides every batch.
     height, width = geometry.output_size(x.shape[1:3])
     patches = height * width * rows * columns * channels
@@ -262,8 +280,8 @@ def _shifted_forward(geometry, source, x, own, shared):
     kernels = source.stacked(shared, own)
     output_shape = _output_shape(geometry, x, kernels.shape[-1])
     y = sum(
-        _contract(geometry, _flat_pixels(view), kernels[:, i, j])
-        for (i, j), view in zip(geometry.positions, taps(geometry, x))
+        _contract(geometry, _flat_pixels(view), kernels[:, position])
+        for position, view in enumerate(taps(geometry, x))
     )
     return ops.reshape(y, output_shape)
 
@@ -273,13 +291,11 @@ def _shifted_backward(geometry, source, x, own, shared, dy):
     dy = _flat_pixels(dy)
     kernels, pull_kernels = source.stacked_with_vjp(shared, own)
     columns, d_tiles = [], []
-    for (i, j), view in zip(geometry.positions, taps(geometry, x)):
-        column = _contract_dx(geometry, dy, kernels[:, i, j])
+    for position, view in enumerate(taps(geometry, x)):
+        column = _contract_dx(geometry, dy, kernels[:, position])
         columns.append(ops.reshape(column, (-1, *output_size, x.shape[-1])))
         d_tiles.append(_contract_dw(geometry, _flat_pixels(view), dy))
-    d_kernels = ops.stack(d_tiles, axis=1)
-    d_kernels = ops.reshape(d_kernels, (-1, *kernels.shape[1:]))
-    d_shared, d_own = pull_kernels(d_kernels)
+    d_shared, d_own = pull_kernels(ops.stack(d_tiles, axis=1))
     return fold(geometry, columns, size), d_own, d_shared
 
 
@@ -357,7 +373,7 @@ def _sum_multiplier(x, geometry):
 
 
 def _patches(geometry, x):
-    """`(N, P, g * h * w * Ck)`: every output pixel's inputs, group by group."""
+    """`(N, P, g * T * Ck)`: every output pixel's inputs, group by group."""
     views = [_flat_pixels(view) for view in taps(geometry, x)]
     if len(views) == 1:
         return views[0]
@@ -393,9 +409,9 @@ def _flat_pixels(x):
 
 
 def _flat_patches(kernels):
-    """`(N, h, w, Ck, D)` to `(N, h * w * Ck, D)`."""
-    _, height, width, channels, filters = kernels.shape
-    return ops.reshape(kernels, (-1, height * width * channels, filters))
+    """`(N, T, Ck, D)` to `(N, T * Ck, D)`."""
+    _, positions, channels, filters = kernels.shape
+    return ops.reshape(kernels, (-1, positions * channels, filters))
 
 
 def _fold_batch(x):
@@ -412,10 +428,10 @@ def _unfold_batch(y, channels):
     return ops.transpose(y, (2, 0, 1, 3))
 
 
-def _flat_groups(kernels):
-    """`(h, w, Ck, N, D)` to `(h, w, Ck, N * D)`."""
-    height, width, channels, n, filters = ops.shape(kernels)
-    return ops.reshape(kernels, (height, width, channels, n * filters))
+def _merge_batch(geometry, kernels):
+    """`(T, Ck, N, D)` to one kernel `(h, w, Ck, N * D)`."""
+    _, channels, n, filters = ops.shape(kernels)
+    return ops.reshape(kernels, (*geometry.kernel_size, channels, n * filters))
 
 
 def _filters(source, shared, own):

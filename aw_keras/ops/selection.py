@@ -10,6 +10,7 @@ import contextvars
 import os
 
 from aw_keras.ops.backends import active
+from aw_keras.ops.geometry import static
 from aw_keras.ops.implementations import TABLE, Implementation
 
 IMPLEMENTATIONS = tuple(TABLE)
@@ -39,12 +40,12 @@ def use_implementation(name):
         _override.reset(token)
 
 
-def check_implementation(name, source="implementation"):
+def check_implementation(name, origin="implementation"):
     """Return `name`, or raise a ValueError that lists the known names."""
     if name != AUTO and name not in TABLE:
         raise ValueError(
-            f"Expected `{source}` to be 'auto' or one of {IMPLEMENTATIONS}. "
-            f"Received: {source}={name}"
+            f"Expected `{origin}` to be 'auto' or one of {IMPLEMENTATIONS}. "
+            f"Received: {origin}={name}"
         )
     return name
 
@@ -61,15 +62,17 @@ def select(name, geometry, x_shape, filters):
     Returns:
         An `Implementation`.
     """
+    x_shape = static(x_shape)
     if x_shape[0] == 0:
         return TABLE["matmul"]  # The others need at least one sample.
-    for name, source in (
+    choices = (
         (name, "implementation"),
         (_override.get(), "implementation"),
         (os.environ.get(ENVIRONMENT_VARIABLE), ENVIRONMENT_VARIABLE),
-    ):
-        if name and check_implementation(name, source) != AUTO:
-            return TABLE[name]
+    )
+    for choice, origin in choices:
+        if choice and check_implementation(choice, origin) != AUTO:
+            return TABLE[choice]
     forward, backward = automatic(geometry, x_shape, filters)
     return Implementation(TABLE[forward].forward, TABLE[backward].backward)
 
@@ -79,8 +82,11 @@ def automatic(geometry, x_shape, filters):
 
     `benchmarks/implementations.py` prints the measurements behind the numbers.
     """
-    device, rule = active.device(), _RULES.get(
-        (active.__name__.rpartition(".")[2], active.compiled()), _batched
+    device, rule = (
+        active.device(),
+        _RULES.get(
+            (active.__name__.rpartition(".")[2], active.compiled()), _batched
+        ),
     )
     if device != "cpu" or active.splits_batch():
         rule = _batched

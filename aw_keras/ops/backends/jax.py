@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from keras import distribution
 
@@ -26,16 +27,26 @@ def row_sum(x):
     return jnp.sum(lax.optimization_barrier(partial), axis=-1)
 
 
-def leading_sum(x, count):
-    """Sum over the first `count` axes, in a form that XLA:CPU vectorises."""
-    rows = math.prod(x.shape[:count])
-    if device() != "cpu" or splits_batch():
+def leading_sum(x, count, factor=None):
+    """Sum `x`, times `factor`, over the first `count` axes.
+
+    XLA:CPU vectorises neither a reduction over the leading axes of a product
+    nor a reshape inside one; it does a sum of slices, or a matrix product.
+    """
+    lead = x.shape[:count]
+    rows = math.prod(lead)
+    known = isinstance(rows, int)
+    if device() != "cpu" or splits_batch() or not known:
+        x = x if factor is None else x * factor
         return jnp.sum(x, axis=tuple(range(count)))
-    x = jnp.reshape(x, (rows, *x.shape[count:]))
     if rows <= _UNROLLED_ROWS:
-        return sum(x[row] for row in range(rows))
-    flat = jnp.dot(jnp.ones(rows, x.dtype), jnp.reshape(x, (rows, -1)))
-    return jnp.reshape(flat, x.shape[1:])
+        return sum(
+            x[row] if factor is None else x[row] * factor[row]
+            for row in np.ndindex(lead)
+        )
+    x = x if factor is None else x * factor
+    total = jnp.dot(jnp.ones(rows, x.dtype), jnp.reshape(x, (rows, -1)))
+    return jnp.reshape(total, x.shape[count:])
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
@@ -63,7 +74,7 @@ def convolve_vjp(geometry, x, kernel, dy):
     return pull(dy)
 
 
-def has_grouped_gradient(dtype):
+def has_gradient(geometry, dtype, grouped):
     return True
 
 

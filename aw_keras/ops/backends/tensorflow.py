@@ -1,8 +1,8 @@
 """TensorFlow: loops by `tf.while_loop`, gradients by `tf.custom_gradient`."""
 
 import functools
-import math
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
@@ -24,18 +24,32 @@ def row_sum(x):
     return tf.reduce_sum(barrier(tf.reduce_sum(partial, axis=-2)), axis=-1)
 
 
-def leading_sum(x, count):
-    """Sum over the first `count` axes, in a form that XLA:CPU vectorises."""
-    known = x.shape.is_fully_defined()
-    if device() != "cpu" or not compiled() or not known:
+def leading_sum(x, count, factor=None):
+    """Sum `x`, times `factor`, over the first `count` axes.
+
+    XLA:CPU vectorises neither a reduction over the leading axes of a product
+    nor a reshape inside one; it does a sum of slices.
+    """
+    lead = x.shape[:count]
+    unrolled = device() == "cpu" and compiled() and lead.is_fully_defined()
+    if not unrolled:
+        x = x if factor is None else x * factor
         return tf.reduce_sum(x, axis=tuple(range(count)))
-    rows = math.prod(x.shape[:count])
-    x = tf.reshape(x, (rows, *x.shape[count:]))
-    return tf.add_n([x[row] for row in range(rows)])
+    return tf.add_n(
+        [
+            x[row] if factor is None else x[row] * factor[row]
+            for row in np.ndindex(*lead)
+        ]
+    )
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
     """Batched matrix product; a transposed factor is never copied."""
+    if b.shape.rank < a.shape.rank:
+        # oneDNN's broadcasting product writes out of bounds at axes of one.
+        b = tf.broadcast_to(
+            b, tf.concat([tf.shape(a)[:-2], tf.shape(b)[-2:]], axis=0)
+        )
     return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
@@ -48,9 +62,10 @@ def convolve(geometry, x, kernel):
             tf.reshape(kernel, (height, width, tf.shape(x)[-1], -1)),
             strides=(1, *geometry.strides, 1),
             padding=geometry.padding.upper(),
-            dilations=geometry.dilation_rate,
         )
-    return tf.nn.convolution(
+    # Not tf.nn.convolution: it dilates through space-to-batch, which corrupts
+    # memory where the number of channels is unknown.
+    return tf.nn.conv2d(
         x,
         kernel,
         strides=geometry.strides,
@@ -64,8 +79,8 @@ def _suits_depthwise(geometry, x, kernel):
     return (
         kernel.shape[-2] == 1
         and geometry.groups > 1
+        and geometry.dilation_rate == (1, 1)
         and row_stride == column_stride
-        and (row_stride == 1 or geometry.dilation_rate == (1, 1))
     )
 
 
@@ -77,13 +92,20 @@ def convolve_vjp(geometry, x, kernel, dy):
     return tape.gradient(y, (x, kernel), dy)
 
 
-def has_grouped_gradient(dtype):
-    """TensorFlow has it on CPUs through oneDNN only, for some dtypes."""
-    return device() != "cpu" or compiled() or _probe(tf.as_dtype(dtype).name)
+def has_gradient(geometry, dtype, grouped):
+    """Whether `convolve_vjp` can run.
+
+    On CPUs, grouped and dilated convolutions have a gradient through oneDNN
+    only, which serves some dtypes and can be turned off.
+    """
+    dilated = geometry.dilation_rate != (1, 1)
+    if device() != "cpu" or compiled() or not (grouped or dilated):
+        return True
+    return _probe(tf.as_dtype(dtype).name, dilated)
 
 
 @functools.cache
-def _probe(dtype):
+def _probe(dtype, dilated):
     with tf.init_scope(), tf.device("CPU:0"):
         try:
             tf.raw_ops.Conv2DBackpropFilter(
@@ -92,6 +114,7 @@ def _probe(dtype):
                 out_backprop=tf.ones((1, 2, 2, 4), dtype),
                 strides=(1, 1, 1, 1),
                 padding="SAME",
+                dilations=(1, 2, 2, 1) if dilated else (1, 1, 1, 1),
             )
         except tf.errors.OpError:
             return False
@@ -143,12 +166,12 @@ def differentiable(implementation, geometry, source, x, own, shared):
 
     @tf.custom_gradient
     def apply(x, own, *shared):
-        y = _graph(implementation.forward, geometry, source)(x, own, shared)
+        y = _run(implementation.forward, geometry, source, x, own, shared)
 
         def gradient(dy):
-            dx, d_own, d_shared = _graph(
-                implementation.backward, geometry, source
-            )(x, own, shared, dy)
+            dx, d_own, d_shared = _run(
+                implementation.backward, geometry, source, x, own, shared, dy
+            )
             return dx, d_own, *d_shared
 
         return y, gradient
@@ -156,17 +179,32 @@ def differentiable(implementation, geometry, source, x, own, shared):
     return apply(x, own, *shared)
 
 
-def _graph(function, geometry, source):
-    """`function` of tensors; eagerly, a loop in Python would be ruinous."""
-    if tf.executing_eagerly():
-        return _traced(function, geometry, source)
-    return functools.partial(function, geometry, source)
+def _run(function, geometry, source, x, own, shared, *dy):
+    """Call `function`; eagerly as a graph, for a loop in Python is ruinous."""
+    if not tf.executing_eagerly():
+        return function(geometry, source, x, own, shared, *dy)
+    batched = [(None, *part.shape[1:]) for part in (x, own, *dy)]
+    shapes = (
+        *batched[:2],
+        *(tuple(part.shape) for part in shared),
+        *batched[2:],
+    )
+    arguments = (x, own, *shared, *dy)
+    dtypes = tuple(part.dtype for part in arguments)
+    traced = _traced(function, geometry, source, len(shared), shapes, dtypes)
+    return traced(*arguments)
 
 
 @functools.lru_cache(maxsize=1024)
-def _traced(function, geometry, source):
+def _traced(function, geometry, source, shared_count, shapes, dtypes):
+    """A graph of `function` for any batch size, traced once."""
+
+    def call(x, own, *rest):
+        shared, dy = rest[:shared_count], rest[shared_count:]
+        return function(geometry, source, x, own, shared, *dy)
+
     return tf.function(
-        functools.partial(function, geometry, source), reduce_retracing=True
+        call, input_signature=tuple(map(tf.TensorSpec, shapes, dtypes))
     )
 
 

@@ -12,7 +12,8 @@ def row_sum(x):
     return torch.sum(x, dim=-1)
 
 
-def leading_sum(x, count):
+def leading_sum(x, count, factor=None):
+    x = x if factor is None else x * factor
     return torch.sum(x, dim=tuple(range(count)))
 
 
@@ -67,7 +68,7 @@ def _prepare(geometry, x, kernel):
     return F.pad(x, (left, right, top, bottom)), (0, 0), groups
 
 
-def has_grouped_gradient(dtype):
+def has_gradient(geometry, dtype, grouped):
     return True
 
 

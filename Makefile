@@ -1,0 +1,74 @@
+# Every target needs Python 3.11 and make, nothing else: the rest goes into
+# .venv/, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# The tests run in two processes: one thread each, so that they do not wait
+# for each other.
+PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
+# What every backend has to pass, examples in docstrings included; the other
+# tests start processes of their own and run once.
+CORE := aw_keras tests --ignore=tests/zoo --ignore=tests/test_package.py
+ONCE := tests/zoo tests/test_package.py
+
+.DEFAULT_GOAL := help
+.PHONY: help venv quickstart train test test-tensorflow test-jax test-torch \
+	test-once lint format benchmark clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+venv: $(STAMP) ## Make .venv with everything installed (PYTHON=python3.11)
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[tensorflow,jax,zoo,test]'
+	touch $@
+
+quickstart: venv ## Train, export and serve AW-ResNet-20 on digits
+	@KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 \
+		$(BIN)/python -m zoo.quickstart
+
+MODEL ?= AWResNet20
+DATA ?= digits
+EPOCHS ?= 15
+OUT ?= runs/$(MODEL)-$(notdir $(DATA))-$(EPOCHS)
+train: venv ## Train MODEL on DATA for EPOCHS, into OUT (see zoo/train.py)
+	$(BIN)/python -m zoo.train --model $(MODEL) --data $(DATA) \
+		--epochs $(EPOCHS) --out $(OUT)
+
+test: lint test-tensorflow test-jax test-torch test-once ## Run every test
+
+test-tensorflow test-jax: test-%: venv
+	KERAS_BACKEND=$* $(PYTEST) $(CORE)
+
+test-torch: venv
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then \
+		echo "KERAS_BACKEND=torch pytest $(CORE)"; \
+		KERAS_BACKEND=torch $(PYTEST) $(CORE); \
+	else \
+		echo "Skipped the tests under PyTorch, which is not installed:" \
+			"$(BIN)/pip install torch==2.13.0"; \
+	fi
+
+test-once: venv
+	KERAS_BACKEND=tensorflow $(PYTEST) $(ONCE)
+
+lint: venv ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: venv ## Mend style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: venv ## Measure AW-convolution against plain convolution
+	$(BIN)/python -m benchmarks.awconv
+	$(BIN)/python -m benchmarks.networks
+
+clean: ## Remove everything that can be made again, but not runs/
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,202 @@
+"""Which implementation runs: argument, context, environment, automatic rule."""
+
+import threading
+
+import keras
+import pytest
+
+from aw_keras import ops
+from aw_keras.ops.implementations import TABLE
+
+VARIABLE = "AW_KERAS_IMPLEMENTATION"
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """A function that convolves and returns the implementation that ran."""
+    ran = []
+
+    def recorder(name, forward):
+        def record(*arguments):
+            ran.append(name)
+            return forward(*arguments)
+
+        return record
+
+    for name, implementation in list(TABLE.items()):
+        monkeypatch.setitem(
+            TABLE,
+            name,
+            implementation._replace(
+                forward=recorder(name, implementation.forward)
+            ),
+        )
+
+    def convolve(**keywords):
+        ran.clear()
+        # New recorders are new functions: nothing traced before is reused,
+        # but within one test a shape must not repeat for the same name.
+        convolve.size += 1
+        ops.per_sample_conv2d(
+            keras.ops.ones((2, convolve.size, 5, 4)),
+            keras.ops.ones((2, 3, 3, 4, 4)),
+            padding="same",
+            **keywords,
+        )
+        (name,) = set(ran)
+        return name
+
+    convolve.size = 3
+    return convolve
+
+
+@pytest.fixture
+def others(chosen):
+    """Three names, none of which the automatic rule would choose."""
+    automatic = chosen()
+    return [name for name in ops.IMPLEMENTATIONS if name != automatic][:3]
+
+
+def test_the_known_names():
+    assert ops.IMPLEMENTATIONS == (
+        "grouped",
+        "loop",
+        "matmul",
+        "shifted",
+        "tiles",
+    )
+
+
+@pytest.mark.parametrize("name", ops.IMPLEMENTATIONS)
+def test_every_name_runs_its_implementation(chosen, monkeypatch, name):
+    assert chosen(implementation=name) == name
+    with ops.use_implementation(name):
+        assert chosen() == name
+    monkeypatch.setenv(VARIABLE, name)
+    assert chosen() == name
+
+
+def test_precedence(chosen, others, monkeypatch):
+    automatic = chosen()
+    argument, context, environment = others
+    monkeypatch.setenv(VARIABLE, environment)
+    assert chosen() == environment
+    with ops.use_implementation(context):
+        assert chosen() == context
+        assert chosen(implementation=argument) == argument
+        assert chosen(implementation="auto") == context
+    assert chosen() == environment
+    assert chosen(implementation=argument) == argument
+    monkeypatch.delenv(VARIABLE)
+    assert chosen() == automatic
+
+
+@pytest.mark.parametrize("value", ["", "auto"])
+def test_an_empty_or_automatic_environment_changes_nothing(
+    chosen, monkeypatch, value
+):
+    automatic = chosen()
+    monkeypatch.setenv(VARIABLE, value)
+    assert chosen() == automatic
+
+
+def test_contexts_nest(chosen, others):
+    automatic = chosen()
+    outer, inner, _ = others
+    with ops.use_implementation(outer):
+        with ops.use_implementation(inner):
+            assert chosen() == inner
+        assert chosen() == outer
+        with ops.use_implementation("auto"):
+            assert chosen() == automatic
+        assert chosen() == outer
+    assert chosen() == automatic
+
+
+def test_a_context_ends_when_its_body_raises(chosen, others):
+    automatic = chosen()
+    with pytest.raises(RuntimeError, match="inside"):
+        with ops.use_implementation(others[0]):
+            raise RuntimeError("inside")
+    assert chosen() == automatic
+
+
+def test_a_context_is_its_threads_own(chosen, others):
+    """Neither inherited by a new thread nor seen by the one that started it."""
+    automatic = chosen()
+    here, there, _ = others
+    seen = {}
+
+    def work():
+        seen["inherited"] = chosen()
+        with ops.use_implementation(there):
+            entered.set()
+            leave.wait(timeout=60)
+
+    entered, leave = threading.Event(), threading.Event()
+    with ops.use_implementation(here):
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert entered.wait(timeout=60)
+        assert chosen() == here
+        leave.set()
+        thread.join()
+    assert seen == {"inherited": automatic}
+
+
+def test_the_choice_reaches_the_whole_convolution(chosen, others, monkeypatch):
+    """`aw_conv2d` and a layer's call choose as `per_sample_conv2d` does."""
+    from aw_keras.layers import AWConv2D
+
+    x = keras.ops.ones((2, 6, 5, 4))
+    ran = []
+    argument, context, _ = others
+    for name in (argument, context):
+        forward = TABLE[name].forward
+
+        def record(*arguments, name=name, forward=forward):
+            ran.append(name)
+            return forward(*arguments)
+
+        monkeypatch.setitem(TABLE, name, TABLE[name]._replace(forward=record))
+    layer = AWConv2D(4, 3)
+    layer.build(x.shape)
+    with ops.use_implementation(context):
+        layer(x)
+    assert set(ran) == {context}
+    ran.clear()
+    with ops.use_implementation(context):
+        AWConv2D(4, 3, implementation=argument)(x)
+    assert set(ran) == {argument}
+
+
+def message_lists_every_name(error):
+    return all(name in str(error.value) for name in ops.IMPLEMENTATIONS)
+
+
+def test_unknown_argument(chosen):
+    with pytest.raises(ValueError, match="(?s)Expected.*Received.*quick") as e:
+        chosen(implementation="quick")
+    assert message_lists_every_name(e)
+
+
+def test_unknown_context():
+    with pytest.raises(ValueError, match="(?s)Expected.*Received.*quick") as e:
+        with ops.use_implementation("quick"):
+            pass
+    assert message_lists_every_name(e)
+
+
+def test_unknown_environment(chosen, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "quick")
+    pattern = f"(?s)Expected.*Received: {VARIABLE}=quick"
+    with pytest.raises(ValueError, match=pattern) as e:
+        chosen()
+    assert message_lists_every_name(e)
+
+
+@pytest.mark.parametrize("name", [None, 3, "Loop"])
+def test_names_are_exact(name):
+    with pytest.raises(ValueError, match="(?s)Expected.*Received"):
+        with ops.use_implementation(name):
+            pass

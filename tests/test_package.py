@@ -1,0 +1,117 @@
+"""The wheel: what is in it, and that it works where TensorFlow is not."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+SCRIPT = """
+import importlib.util, sys
+import numpy as np
+assert importlib.util.find_spec("tensorflow") is None
+assert importlib.util.find_spec("torch") is None
+import aw_keras
+layer = aw_keras.AWConv2D(4, 3, padding="same")
+maps = layer(np.ones((2, 5, 6, 8), "float32"))
+print(aw_keras.__version__, *maps.shape)
+print(aw_keras.__file__)
+"""
+
+
+def run(*command, backend="jax", **kwargs):
+    """Runs a command without this process's paths; gives what it prints."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "XLA_FLAGS")
+    }
+    return subprocess.run(
+        list(map(str, command)),
+        env=environment | {"KERAS_BACKEND": backend},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from a copy so that nothing is left in the source."""
+    folder = tmp_path_factory.mktemp("wheel")
+    shutil.copytree(
+        ROOT,
+        folder / "source",
+        ignore=shutil.ignore_patterns(
+            ".*", "runs", "build", "dist", "*.egg-info", "__pycache__"
+        ),
+    )
+    run(
+        *(sys.executable, "-m", "build", "--wheel", "--outdir", folder),
+        folder / "source",
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_the_library_only(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"aw_keras"}
+    modules = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "aw_keras").rglob("*.py")
+    }
+    assert modules == {name for name in names if name.endswith(".py")}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_wheel_metadata(wheel):
+    (found,) = metadata.distributions(name="aw-keras", path=[str(wheel)])
+    assert found.metadata["Version"] == "0.1.0"
+    assert found.metadata["License"] == "Apache-2.0"
+    assert found.metadata["Requires-Python"] == ">=3.11"
+    required = {text for text in found.requires if "extra ==" not in text}
+    assert required == {"keras>=3.15", "numpy"}
+    assert set(found.metadata.get_all("Provides-Extra")) == {
+        *("tensorflow", "jax", "torch", "detection"),
+        *("zoo", "notebooks", "test"),
+    }
+
+
+def test_wheel_with_jax_and_nothing_else(wheel, tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    run(python, "-m", "pip", "install", "--quiet", wheel, "jax")
+    printed = run(python, "-c", SCRIPT, cwd=tmp_path).split("\n")
+    assert printed[0] == "0.1.0 2 5 6 4"
+    assert printed[1].startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_import_adds_no_other_framework(backend):
+    """Keras imports its backend; aw_keras must not import another one."""
+    script = (
+        "import sys, keras; before = set(sys.modules); import aw_keras; "
+        "added = set(sys.modules) - before; "
+        "print(*{name.split('.')[0] for name in added})"
+    )
+    added = run(sys.executable, "-c", script, backend=backend, cwd=ROOT).split()
+    others = {"tensorflow", "jax", "torch"} - {backend}
+    assert "aw_keras" in added
+    assert not {*others, "tf_keras", "official", "matplotlib"} & set(added)
+
+
+def test_import_without_tensorflow_under_jax():
+    script = (
+        "import sys, aw_keras; "
+        "print(*{'tensorflow', 'tf_keras'} & set(sys.modules))"
+    )
+    assert run(sys.executable, "-c", script, cwd=ROOT).split() == []

@@ -1,0 +1,197 @@
+"""Loading of images: the digits, folders, archives, and what is refused."""
+
+import io
+import os
+import tarfile
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from zoo.data import load, take
+
+FILES = {
+    "train/cat/0.png": 10,
+    "train/cat/1.PNG": 20,
+    "train/dog/0.png": 30,
+    "test/dog/0.png": 40,
+    "test/cat/0.png": 50,
+}
+IGNORED = {
+    "README.txt": b"not an image",
+    "train/labels.csv": b"not an image",
+    "train/cat/notes.txt": b"not an image",
+    "train/cat/._0.png": b"what macOS adds to archives",
+    "validation/cat/0.png": b"another split",
+}
+
+
+def image(level, size=(6, 4), mode="RGB"):
+    """A PNG of one grey level, as bytes."""
+    buffer = io.BytesIO()
+    PIL.Image.new("L", size, level).convert(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def contents(**changes):
+    files = {name: image(level) for name, level in FILES.items()}
+    return files | IGNORED | changes
+
+
+def write_folder(path, files):
+    for name, content in files.items():
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return path
+
+
+def write_tar(path, files, mode="w:xz", prefix=""):
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(prefix + name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def write(kind, path, files):
+    if kind == "folder":
+        return write_folder(path, files)
+    return write_tar(path, files)
+
+
+def check(dataset):
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.x_train.shape == (3, 4, 6, 3)
+    assert dataset.x_train.dtype == dataset.x_test.dtype == np.uint8
+    found = {
+        split: sorted(
+            (int(label), int(pixels.min()), int(pixels.max()))
+            for label, pixels in zip(labels, images, strict=True)
+        )
+        for split, labels, images in (
+            ("train", dataset.y_train, dataset.x_train),
+            ("test", dataset.y_test, dataset.x_test),
+        )
+    }
+    assert found == {
+        "train": [(0, 10, 10), (0, 20, 20), (1, 30, 30)],
+        "test": [(0, 50, 50), (1, 40, 40)],
+    }
+
+
+def test_digits():
+    digits = load("digits")
+    assert digits.class_names == tuple("0123456789")
+    assert digits.x_train.shape == (1347, 8, 8, 1)
+    assert digits.x_test.shape == (450, 8, 8, 1)
+    assert digits.x_train.dtype == np.uint8
+    assert digits.x_train.max() == 255
+    assert min(np.bincount(digits.y_test)) >= 43
+    again = load("digits")
+    np.testing.assert_array_equal(again.x_test, digits.x_test)
+    np.testing.assert_array_equal(again.y_train, digits.y_train)
+
+
+def test_folder(tmp_path):
+    check(load(write_folder(tmp_path, contents())))
+    check(load(str(tmp_path)))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("prefix", ["", "./", "pets/"])
+def test_tar_in_place(tmp_path, monkeypatch, mode, prefix):
+    path = write_tar(tmp_path / "pets", contents(), mode, prefix)
+    monkeypatch.chdir(tmp_path)
+    check(load("pets"))
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_tar_ignores_links(tmp_path):
+    path = tmp_path / "pets.tar"
+    write_tar(path, contents(), "w")
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("train/cat/link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+    check(load(path))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
+def test_every_image_becomes_rgb(tmp_path, mode):
+    files = contents(**{"train/dog/0.png": image(255, mode=mode)})
+    dataset = load(write_folder(tmp_path, files))
+    np.testing.assert_array_equal(dataset.x_train[2], np.full((4, 6, 3), 255))
+
+
+def test_take(tmp_path):
+    digits = load("digits")
+    some = take(digits, 40, seed=1)
+    assert some.x_train.shape == (40, 8, 8, 1)
+    assert some.y_test.shape == (40,)
+    assert len(set(some.y_train)) > 5
+    again = take(digits, 40, seed=1)
+    np.testing.assert_array_equal(again.x_train, some.x_train)
+    other = take(digits, 40, seed=2)
+    assert not np.array_equal(other.x_train, some.x_train)
+    everything = take(digits, 10**6, seed=1)
+    assert len(everything.x_train) == len(digits.x_train)
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Received: source=.*nowhere"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_no_images(tmp_path, kind):
+    path = write(kind, tmp_path / "data", IGNORED)
+    with pytest.raises(ValueError, match="Expected images in train/<class>/"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_no_test_images(tmp_path, kind):
+    files = {k: v for k, v in contents().items() if k.startswith("train")}
+    path = write(kind, tmp_path / "data", files)
+    with pytest.raises(ValueError, match="Expected images in test/<class>/"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+@pytest.mark.parametrize("content", [b"", b"no image", image(1)[:-30]])
+def test_unreadable_image_is_named(tmp_path, kind, content):
+    files = contents(**{"train/dog/bad.png": content})
+    path = write(kind, tmp_path / "data", files)
+    with pytest.raises(ValueError, match="Expected an image.*dog/bad.png"):
+        load(path)
+
+
+def test_image_of_another_size_is_named(tmp_path):
+    files = contents(**{"train/dog/big.png": image(1, (8, 8))})
+    with pytest.raises(ValueError, match=r"dog/big.png of shape \(8, 8, 3\)"):
+        load(write_folder(tmp_path, files))
+
+
+def test_class_that_is_only_tested(tmp_path):
+    files = contents(**{"test/cow/0.png": image(1)})
+    with pytest.raises(ValueError, match="with cow in test/ only"):
+        load(write_folder(tmp_path, files))
+
+
+def test_file_that_is_no_archive(tmp_path):
+    path = tmp_path / "data.tar"
+    path.write_bytes(b"no archive" * 200)
+    with pytest.raises(ValueError, match="complete tar archive.*data.tar"):
+        load(path)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_truncated_archive(tmp_path, mode):
+    path = write_tar(tmp_path / "data.tar", contents(), mode)
+    whole = path.read_bytes()
+    for eighths in range(1, 8):
+        path.write_bytes(whole[: len(whole) * eighths // 8])
+        with pytest.raises(ValueError, match="complete tar archive"):
+            load(path)

@@ -1,0 +1,57 @@
+"""The quickstart: what it leaves behind, and that it notices failures."""
+
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+
+from zoo import quickstart
+from zoo.train import Recipe
+
+RECIPE = Recipe("AWResNet20", "digits", epochs=1, batch_size=32, limit=64)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a quickstart that trains too little."""
+    out = tmp_path_factory.mktemp("runs") / "quickstart"
+    out.mkdir()
+    (out / "left-over").touch()
+    with pytest.raises(SystemExit, match="Expected an accuracy above 97%"):
+        quickstart.main(out, RECIPE)
+    return out
+
+
+def test_files(finished):
+    assert not (finished / "left-over").exists()
+    picture = (finished / "predictions.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
+
+
+def test_saved_model_elsewhere(finished):
+    model = keras.saving.load_model(finished / "checkpoint.keras")
+    images = RECIPE.load_data().x_test[:7]
+    expected = model.predict(images, verbose=0)
+    for samples in (1, 7):
+        served = quickstart.predict_elsewhere(
+            finished / "saved_model", images[:samples]
+        )
+        np.testing.assert_allclose(served, expected[:samples], atol=1e-5)
+
+
+def test_missing_saved_model(tmp_path):
+    with pytest.raises(subprocess.CalledProcessError):
+        quickstart.predict_elsewhere(tmp_path, np.zeros((1, 8, 8, 1)))
+
+
+def test_a_different_prediction_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "REQUIRED_ACCURACY", -1)
+    monkeypatch.setattr(
+        quickstart,
+        "predict_elsewhere",
+        lambda path, images: np.full((len(images), 10), np.nan),
+    )
+    recipe = Recipe("ResNet20", "digits", epochs=1, limit=5)
+    with pytest.raises(SystemExit, match="a difference of nan"):
+        quickstart.main(tmp_path / "quickstart", recipe)

@@ -1,0 +1,198 @@
+"""Labelled images from wherever they are, behind one function.
+
+`load` takes the name of an embedded data set, a folder of class folders, or a
+tar archive of one, and gives NumPy arrays. Archives are read in place: nothing
+is ever unpacked to the disk.
+"""
+
+import dataclasses
+import io
+import lzma
+import pathlib
+import tarfile
+import zlib
+
+import numpy as np
+import PIL.Image
+import rich.progress
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images and labels of a training and a test split.
+
+    Attributes:
+        class_names: Tuple of strings; a label is a place in it.
+        x_train: uint8 array `(samples, height, width, channels)`.
+        y_train: int64 array `(samples,)`.
+        x_test: Like `x_train`.
+        y_test: Like `y_train`.
+    """
+
+    class_names: tuple
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def load(source):
+    """Loads labelled images.
+
+    Args:
+        source: `"digits"` for scikit-learn's 1,797 handwritten digits of 8x8
+            grey pixels; or the path of a folder that holds
+            `train/<class>/<image>` and `test/<class>/<image>`; or the path of
+            a tar archive of such a folder, in any compression. Images become
+            RGB; all must have one size. Files that are not images are
+            ignored.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If the file is no tar archive, if a split has no images,
+            if the test split has a class that the training split lacks, or
+            if an image cannot be read or has another size.
+    """
+    if source == "digits":
+        return _digits()
+    path = pathlib.Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            "Expected `source` to be 'digits', or the path of a folder or a "
+            f"tar archive. Received: source={source}"
+        )
+    files = _folder_files(path) if path.is_dir() else _tar_files(path)
+    splits = {"train": ([], []), "test": ([], [])}
+    size = None
+    for split, label, name, content in files:
+        image = _decode(content, f"{path}: {name}")
+        size = size or image.shape
+        if image.shape != size:
+            raise ValueError(
+                f"Expected every image to have the shape {size} of the first. "
+                f"Received: {path}: {name} of shape {image.shape}"
+            )
+        images, labels = splits[split]
+        images.append(image)
+        labels.append(label)
+    return _from_splits(splits, path)
+
+
+def take(dataset, limit, seed):
+    """At most `limit` random images of each split of a `Dataset`."""
+    rng = np.random.default_rng(seed)
+    train = rng.permutation(len(dataset.x_train))[:limit]
+    test = rng.permutation(len(dataset.x_test))[:limit]
+    return dataclasses.replace(
+        dataset,
+        x_train=dataset.x_train[train],
+        y_train=dataset.y_train[train],
+        x_test=dataset.x_test[test],
+        y_test=dataset.y_test[test],
+    )
+
+
+def _digits():
+    # Imported here: only the embedded data set needs scikit-learn.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    # 17 levels of grey, spread over the range of a byte.
+    images = np.round(digits.images * (255 / 16)).astype("uint8")[..., None]
+    x_train, x_test, y_train, y_test = train_test_split(
+        images,
+        digits.target,
+        test_size=0.25,
+        stratify=digits.target,
+        random_state=0,
+    )
+    class_names = tuple(str(name) for name in digits.target_names)
+    return Dataset(class_names, x_train, y_train, x_test, y_test)
+
+
+def _from_splits(splits, path):
+    for split, (images, _) in splits.items():
+        if not images:
+            raise ValueError(
+                f"Expected images in {split}/<class>/ with one of the "
+                f"suffixes {', '.join(SUFFIXES)}. Received: {path}"
+            )
+    class_names = tuple(sorted(set(splits["train"][1])))
+    unknown = set(splits["test"][1]) - set(class_names)
+    if unknown:
+        raise ValueError(
+            "Expected every class of test/ to be in train/ too. Received: "
+            f"{path} with {', '.join(sorted(unknown))} in test/ only"
+        )
+    place = {name: index for index, name in enumerate(class_names)}
+    arrays = []
+    for images, labels in splits.values():
+        arrays.append(np.stack(images))
+        arrays.append(np.array([place[label] for label in labels]))
+    return Dataset(class_names, *arrays)
+
+
+def _folder_files(folder):
+    """Yields `(split, class, name, bytes)` of every image in a folder."""
+    files = [
+        (file, where)
+        for file in sorted(folder.rglob("*"))
+        if (where := _where(file.relative_to(folder))) and file.is_file()
+    ]
+    for file, (split, label) in rich.progress.track(
+        files, "Reading images", transient=True
+    ):
+        name = file.relative_to(folder)
+        yield split, label, name, file.read_bytes()
+
+
+def _tar_files(path):
+    """Yields `(split, class, name, bytes)` of every image in an archive."""
+    try:
+        with (
+            rich.progress.open(
+                path, "rb", description="Reading images", transient=True
+            ) as file,
+            tarfile.open(fileobj=file, mode="r:*") as archive,
+        ):
+            for member in archive:
+                where = _where(pathlib.PurePosixPath(member.name))
+                if where and member.isfile():
+                    content = archive.extractfile(member).read()
+                    yield *where, member.name, content
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise ValueError(
+            "Expected a folder or a complete tar archive. "
+            f"Received: {path} ({error})"
+        ) from error
+
+
+def _where(path):
+    """`(split, class)` of the path of an image, `None` of other paths."""
+    if len(path.parts) < 3 or path.name.startswith("."):
+        return None
+    split, label, _ = path.parts[-3:]
+    if split in ("train", "test") and path.suffix.lower() in SUFFIXES:
+        return split, label
+    return None
+
+
+def _decode(content, name):
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        PIL.Image.DecompressionBombError,
+    ) as error:
+        raise ValueError(
+            f"Expected an image. Received: {name} ({error})"
+        ) from error
