@@ -61,16 +61,13 @@ class AttentionalKernels:
 
         def pull(gradient):
             gradient = ops.cast(gradient, gain.dtype)
-            d_kernel = active.leading_sum(gradient, 1, gain)
+            d_kernel = active.batch_sum(gradient, gain)
             d_logits = active.barrier(gradient * weights * _slope(gain))
-            d_bias = active.leading_sum(d_logits, 2)
+            d_expand, d_bias = active.expansion_gradient(d_logits, own)
             if expand_kernel.shape[0] == 1:
-                units = own[:, :, 0, :, None]
-                d_expand = active.leading_sum(d_logits, 2, units)[None]
                 d_own = active.row_sum(d_logits * expand_kernel[0])
                 d_own = ops.expand_dims(d_own, axis=-2)
             else:
-                d_expand = ops.einsum("ntcd,ntkc->kcd", d_logits, own)
                 d_own = ops.einsum("ntcd,kcd->ntkc", d_logits, expand_kernel)
             return (d_kernel, d_expand, d_bias), d_own
 

@@ -126,8 +126,8 @@ def _tensorflow_cpu_xla(geometry, x_shape, filters):
         return "matmul", "matmul"
     if x_shape[-1] == geometry.groups:
         return "shifted", "shifted"
-    if megaflops(geometry, x_shape, filters) < 4:
-        return "matmul", "matmul"
+    if megaflops(geometry, x_shape, filters) < 50:
+        return "loop", "matmul"
     return "loop", "tiles"
 
 

@@ -27,26 +27,45 @@ def row_sum(x):
     return jnp.sum(lax.optimization_barrier(partial), axis=-1)
 
 
-def leading_sum(x, count, factor=None):
-    """Sum `x`, times `factor`, over the first `count` axes.
+def batch_sum(x, factor):
+    """Sum of `x * factor` over the first axis."""
+    return _leading_sum(x, factor, axes=1)
 
-    XLA:CPU vectorises neither a reduction over the leading axes of a product
-    nor a reshape inside one; it does a sum of slices, or a matrix product.
+
+def expansion_gradient(d_logits, hidden):
+    """Gradients of the expansion's kernel and bias.
+
+    Args:
+        d_logits: `(N, T, Ck, D)`.
+        hidden: `(N, T, m, Ck)`.
+
+    Returns:
+        `(m, Ck, D)` and `(Ck, D)`.
     """
-    lead = x.shape[:count]
+    d_bias = _leading_sum(d_logits, 1.0, axes=2)
+    if hidden.shape[2] == 1:
+        units = hidden[:, :, 0, :, None]
+        return _leading_sum(d_logits, units, axes=2)[None], d_bias
+    return jnp.einsum("ntcd,ntkc->kcd", d_logits, hidden), d_bias
+
+
+def _leading_sum(x, factor, axes):
+    """Sum of `x * factor` over the first `axes` axes.
+
+    XLA:CPU does not vectorise a reduction over leading axes; it does a sum of
+    slices, or a matrix product.
+    """
+    lead, shape = x.shape[:axes], x.shape[axes:]
     rows = math.prod(lead)
     known = isinstance(rows, int)
     if device() != "cpu" or splits_batch() or not known:
-        x = x if factor is None else x * factor
-        return jnp.sum(x, axis=tuple(range(count)))
+        return jnp.sum(x * factor, axis=tuple(range(axes)))
     if rows <= _UNROLLED_ROWS:
-        return sum(
-            x[row] if factor is None else x[row] * factor[row]
-            for row in np.ndindex(lead)
-        )
-    x = x if factor is None else x * factor
-    total = jnp.dot(jnp.ones(rows, x.dtype), jnp.reshape(x, (rows, -1)))
-    return jnp.reshape(total, x.shape[count:])
+        factor = jnp.broadcast_to(factor, (*lead, *jnp.shape(factor)[axes:]))
+        return sum(x[row] * factor[row] for row in np.ndindex(lead))
+    x = jnp.reshape(x * factor, (rows, -1))
+    total = jnp.dot(jnp.ones(rows, x.dtype), x)
+    return jnp.reshape(total, shape)
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):

@@ -2,7 +2,6 @@
 
 import functools
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
@@ -16,31 +15,34 @@ def barrier(x):
 
 
 def row_sum(x):
-    """Sum over the last axis, in a form that XLA:CPU vectorises."""
-    width = x.shape[-1]
-    if device() != "cpu" or not compiled() or width % 16 or width == 16:
-        return tf.reduce_sum(x, axis=-1)
-    partial = tf.reshape(x, (-1, *x.shape[1:-1], width // 16, 16))
-    return tf.reduce_sum(barrier(tf.reduce_sum(partial, axis=-2)), axis=-1)
+    return tf.reduce_sum(x, axis=-1)
 
 
-def leading_sum(x, count, factor=None):
-    """Sum `x`, times `factor`, over the first `count` axes.
+def batch_sum(x, factor):
+    """Sum of `x * factor` over the first axis."""
+    return tf.reduce_sum(x * factor, axis=0)
 
-    XLA:CPU vectorises neither a reduction over the leading axes of a product
-    nor a reshape inside one; it does a sum of slices.
+
+def expansion_gradient(d_logits, hidden):
+    """Gradients of the expansion's kernel and bias.
+
+    One matrix product per input channel: XLA:CPU does not vectorise the sums.
+
+    Args:
+        d_logits: `(N, T, Ck, D)`.
+        hidden: `(N, T, m, Ck)`.
+
+    Returns:
+        `(m, Ck, D)` and `(Ck, D)`.
     """
-    lead = x.shape[:count]
-    unrolled = device() == "cpu" and compiled() and lead.is_fully_defined()
-    if not unrolled:
-        x = x if factor is None else x * factor
-        return tf.reduce_sum(x, axis=tuple(range(count)))
-    return tf.add_n(
-        [
-            x[row] if factor is None else x[row] * factor[row]
-            for row in np.ndindex(*lead)
-        ]
-    )
+    _, _, channels, filters = d_logits.shape
+    units = tf.concat([hidden, tf.ones_like(hidden[:, :, :1])], axis=2)
+    rows = units.shape[2]
+    units = tf.reshape(tf.transpose(units, (3, 2, 0, 1)), (channels, rows, -1))
+    d_logits = tf.transpose(d_logits, (2, 0, 1, 3))
+    d_logits = tf.reshape(d_logits, (channels, -1, filters))
+    gradient = tf.transpose(tf.matmul(units, d_logits), (1, 0, 2))
+    return gradient[:-1], gradient[-1]
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):

@@ -12,9 +12,15 @@ def row_sum(x):
     return torch.sum(x, dim=-1)
 
 
-def leading_sum(x, count, factor=None):
-    x = x if factor is None else x * factor
-    return torch.sum(x, dim=tuple(range(count)))
+def batch_sum(x, factor):
+    """Sum of `x * factor` over the first axis."""
+    return torch.sum(x * factor, dim=0)
+
+
+def expansion_gradient(d_logits, hidden):
+    """Gradients of the expansion's kernel and bias."""
+    d_expand = torch.einsum("ntcd,ntkc->kcd", d_logits, hidden)
+    return d_expand, torch.sum(d_logits, dim=(0, 1))
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
