@@ -60,11 +60,13 @@ def pool(x, output_size):
     if _is_small(height, width):
         # One matrix product: what is fastest, forward and backward, on small
         # images. The matrix grows with the image, so not on large ones.
-        bins = ops.convert_to_tensor(np.kron(rows, columns))
+        bins = ops.convert_to_tensor(np.kron(rows, columns), dtype=dtype)
         pixels = ops.reshape(x, (-1, height * width, channels))
         return ops.reshape(
             ops.matmul(bins, pixels), (-1, *output_size, channels)
         )
+    rows = ops.convert_to_tensor(rows, dtype=dtype)
+    columns = ops.convert_to_tensor(columns, dtype=dtype)
     by_row = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))
     pooled = ops.matmul(columns, ops.reshape(by_row, (-1, width, channels)))
     return ops.reshape(pooled, (-1, *output_size, channels))

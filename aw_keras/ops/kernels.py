@@ -107,7 +107,7 @@ class AttentionalKernels:
 
 def _gain(logit):
     """`1 + sigmoid(logit)`: by tanh, a fifth faster and as exact."""
-    return 1.5 + 0.5 * ops.tanh(0.5 * logit)
+    return 1.5 + 0.5 * active.tanh(0.5 * logit)
 
 
 def _slope(gain):

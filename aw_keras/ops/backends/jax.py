@@ -14,6 +14,9 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 barrier = lax.optimization_barrier
 
+# Not keras.ops.tanh, which rounds float64 where x64 is a context's.
+tanh = jnp.tanh
+
 
 def row_sum(x):
     """Sum over the last axis, in a form that XLA:CPU vectorises.
@@ -60,10 +63,10 @@ def _leading_sum(x, factor, axes):
     known = isinstance(rows, int)
     if device() != "cpu" or splits_batch() or not known:
         return jnp.sum(x * factor, axis=tuple(range(axes)))
-    if rows <= _UNROLLED_ROWS:
+    if 0 < rows <= _UNROLLED_ROWS:
         factor = jnp.broadcast_to(factor, (*lead, *jnp.shape(factor)[axes:]))
         return sum(x[row] * factor[row] for row in np.ndindex(lead))
-    x = jnp.reshape(x * factor, (rows, -1))
+    x = jnp.reshape(x * factor, (rows, math.prod(shape)))
     total = jnp.dot(jnp.ones(rows, x.dtype), x)
     return jnp.reshape(total, shape)
 
