@@ -101,16 +101,12 @@ class PerSampleConv2D(Operation):
 
     def compute_output_spec(self, x, kernels):
         geometry = self._geometry(x, kernels)
-        size = x.shape[1:3] if self._last else x.shape[2:4]
-        size = tuple(
-            None
-            if extent is None
-            else geometry.output_size((extent,) * 2)[axis]
-            for axis, extent in enumerate(size)
-        )
-        filters = kernels.shape[-1]
+        shape = x.shape
+        if not self._last:
+            shape = (shape[0], *shape[2:], shape[1])
+        batch, *size, filters = geometry.static_output(shape, kernels.shape[-1])
         shape = (*size, filters) if self._last else (filters, *size)
-        return KerasTensor((x.shape[0], *shape), dtype=x.dtype)
+        return KerasTensor((batch, *shape), dtype=x.dtype)
 
     @property
     def _last(self):

@@ -38,6 +38,15 @@ class Conv2DGeometry:
             for extent, reach, stride in zip(size, self.reach, self.strides)
         )
 
+    def static_output(self, shape, filters):
+        """Channels-last output shape; `None` where `shape` is unknown."""
+        shape = static(shape)
+        size = (
+            None if extent is None else self.output_size((extent, extent))[axis]
+            for axis, extent in enumerate(shape[1:3])
+        )
+        return (shape[0], *size, filters)
+
     def pads(self, size):
         """Zeros before and after each spatial axis, as TensorFlow pads."""
         if self.padding == "valid":

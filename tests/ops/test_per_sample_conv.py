@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from aw_keras import ops
@@ -155,6 +155,8 @@ def test_a_sample_alone_equals_itself_in_a_batch(name):
 @settings(
     max_examples=30,
     deadline=None,
+    # Shrinking a failure would compile hundreds of convolutions.
+    phases=[Phase.generate],
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

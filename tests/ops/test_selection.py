@@ -3,12 +3,17 @@
 import threading
 
 import keras
+import numpy as np
 import pytest
 
 from aw_keras import ops
 from aw_keras.ops.implementations import TABLE
+from tests.backends import BACKEND, run
 
 VARIABLE = "AW_KERAS_IMPLEMENTATION"
+
+#: A mode in which every call of a new function runs its Python.
+TRACING_MODE = "graph" if BACKEND == "tensorflow" else "eager"
 
 
 @pytest.fixture
@@ -34,19 +39,19 @@ def chosen(monkeypatch):
 
     def convolve(**keywords):
         ran.clear()
-        # New recorders are new functions: nothing traced before is reused,
-        # but within one test a shape must not repeat for the same name.
-        convolve.size += 1
-        ops.per_sample_conv2d(
-            keras.ops.ones((2, convolve.size, 5, 4)),
-            keras.ops.ones((2, 3, 3, 4, 4)),
-            padding="same",
-            **keywords,
+        # A new function: nothing that was traced before is used again.
+        run(
+            lambda x, kernels: ops.per_sample_conv2d(
+                x, kernels, padding="same", **keywords
+            ),
+            np.ones((2, 5, 5, 4)),
+            np.ones((2, 3, 3, 4, 4)),
+            dtype="float32",
+            mode=TRACING_MODE,
         )
         (name,) = set(ran)
         return name
 
-    convolve.size = 3
     return convolve
 
 
@@ -131,17 +136,18 @@ def test_a_context_is_its_threads_own(chosen, others):
         seen["inherited"] = chosen()
         with ops.use_implementation(there):
             entered.set()
-            leave.wait(timeout=60)
+            leave.wait(timeout=30)
 
     entered, leave = threading.Event(), threading.Event()
     with ops.use_implementation(here):
         thread = threading.Thread(target=work)
         thread.start()
-        assert entered.wait(timeout=60)
-        assert chosen() == here
+        started = entered.wait(timeout=30)
+        seen["meanwhile"] = chosen()
         leave.set()
         thread.join()
-    assert seen == {"inherited": automatic}
+    assert started
+    assert seen == {"inherited": automatic, "meanwhile": here}
 
 
 def test_the_choice_reaches_the_whole_convolution(chosen, others, monkeypatch):

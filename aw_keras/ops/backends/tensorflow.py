@@ -5,6 +5,8 @@ import functools
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
+from aw_keras.ops.geometry import static
+
 _PARALLEL_SAMPLES = 4
 
 
@@ -142,28 +144,42 @@ def scan(body, carry, elements, outputs):
         carry, parts = body(carry, tuple(e[0] for e in elements))
         return carry, tuple(part[None] for part in parts)
     count = tf.shape(elements[0])[0]
-    arrays = [
-        tf.TensorArray(dtype, count, element_shape=_static(shape))
-        for shape, dtype in outputs
+    # Not tf.TensorArray: it cannot stack nothing where a shape is unknown.
+    shapes = [tf.convert_to_tensor(shape, tf.int32) for shape, _ in outputs]
+    lists = [
+        tf.raw_ops.TensorListReserve(
+            element_shape=shape, num_elements=count, element_dtype=dtype
+        )
+        for shape, (_, dtype) in zip(shapes, outputs)
     ]
 
-    def step(index, arrays, carry):
+    def step(index, lists, carry):
         carry, parts = body(carry, tuple(e[index] for e in elements))
-        arrays = [a.write(index, part) for a, part in zip(arrays, parts)]
-        return index + 1, arrays, carry
+        lists = [
+            tf.raw_ops.TensorListSetItem(
+                input_handle=handle, index=index, item=part
+            )
+            for handle, part in zip(lists, parts)
+        ]
+        return index + 1, lists, carry
 
-    _, arrays, carry = tf.while_loop(
+    _, lists, carry = tf.while_loop(
         lambda index, *_: index < count,
         step,
-        (0, arrays, carry),
+        (0, lists, carry),
         parallel_iterations=_PARALLEL_SAMPLES,
         maximum_iterations=count,
     )
-    return carry, tuple(array.stack() for array in arrays)
-
-
-def _static(shape):
-    return [extent if isinstance(extent, int) else None for extent in shape]
+    stacks = (
+        tf.raw_ops.TensorListStack(
+            input_handle=handle, element_shape=shape, element_dtype=dtype
+        )
+        for handle, shape, (_, dtype) in zip(lists, shapes, outputs)
+    )
+    return carry, tuple(
+        tf.ensure_shape(stack, (elements[0].shape[0], *static(shape)))
+        for stack, (shape, _) in zip(stacks, outputs)
+    )
 
 
 def differentiable(implementation, geometry, source, x, own, shared):
@@ -172,6 +188,8 @@ def differentiable(implementation, geometry, source, x, own, shared):
     @tf.custom_gradient
     def apply(x, own, *shared):
         y = _run(implementation.forward, geometry, source, x, own, shared)
+        filters = (*shared, own)[0].shape[-1]
+        y = tf.ensure_shape(y, geometry.static_output(x.shape, filters))
 
         def gradient(dy):
             dx, d_own, d_shared = _run(
