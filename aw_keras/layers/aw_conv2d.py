@@ -203,6 +203,19 @@ class AWConv2D(keras.layers.Conv2D):
             "attention_expand_bias": self.attention_expand_bias,
         }
 
+    def call(self, inputs):
+        outputs = self.convolution_op(inputs, self.kernel)
+        if self.use_bias:
+            bias = keras.ops.convert_to_tensor(self.bias)
+            if self.data_format == "channels_first":
+                bias = keras.ops.reshape(bias, (-1, 1, 1))
+            # Not keras.ops.add, which on TensorFlow adds a channels-first bias
+            # along the width where that equals the number of filters.
+            outputs = outputs + bias
+        if self.activation is not None:
+            return self.activation(outputs)
+        return outputs
+
     def convolution_op(self, inputs, kernel):
         return aw_ops.aw_conv2d(
             inputs,

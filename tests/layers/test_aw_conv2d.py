@@ -754,7 +754,9 @@ def exported_function(model, path):
     import tensorflow as tf
 
     model.export(path, verbose=False)
-    return tf.saved_model.load(str(path)).serve
+    artifact = tf.saved_model.load(str(path))
+    # Its variables live as long as the artifact itself.
+    return lambda x: artifact.serve(x)
 
 
 if BACKEND == "tensorflow":
