@@ -23,6 +23,9 @@ MODES = {
 #: The mode in which many small configurations take the least time.
 FASTEST_MODE = "unoptimized" if BACKEND == "jax" else "eager"
 
+#: The modes in which users' functions are compiled.
+COMPILED_MODES = [mode for mode in MODES if mode in ("graph", "xla")]
+
 _UNOPTIMIZED = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,

@@ -10,6 +10,7 @@ attention near 0 or 1 loses its gradient.
 import numpy as np
 from keras import backend, ops
 
+from aw_keras.ops.backends import active
 from aw_keras.ops.validation import (
     channels_last,
     check_attention_shapes,
@@ -63,12 +64,14 @@ def pool(x, output_size):
         bins = ops.convert_to_tensor(np.kron(rows, columns), dtype=dtype)
         pixels = ops.reshape(x, (-1, height * width, channels))
         return ops.reshape(
-            ops.matmul(bins, pixels), (-1, *output_size, channels)
+            active.matmul(bins, pixels), (-1, *output_size, channels)
         )
     rows = ops.convert_to_tensor(rows, dtype=dtype)
     columns = ops.convert_to_tensor(columns, dtype=dtype)
-    by_row = ops.matmul(rows, ops.reshape(x, (-1, height, width * channels)))
-    pooled = ops.matmul(columns, ops.reshape(by_row, (-1, width, channels)))
+    by_row = ops.reshape(x, (-1, height, width * channels))
+    by_row = active.matmul(rows, by_row)
+    by_row = ops.reshape(by_row, (-1, width, channels))
+    pooled = active.matmul(columns, by_row)
     return ops.reshape(pooled, (-1, *output_size, channels))
 
 
@@ -117,10 +120,10 @@ def hidden_units(x, reduce_kernel, reduce_bias, expand_kernel, kernel_size):
         `(N, h * w, m, Ck)`: for every position and input channel of the
         kernel the `m` hidden units of its group.
     """
-    pooled = pool(x, kernel_size)
-    dtype = pooled.dtype
+    dtype = accumulation_dtype(x.dtype)
+    pooled = ops.reshape(pool(x, kernel_size), (-1, x.shape[-1]))
     hidden = ops.relu(
-        ops.matmul(pooled, ops.cast(reduce_kernel, dtype))
+        active.matmul(pooled, ops.cast(reduce_kernel, dtype))
         + ops.cast(reduce_bias, dtype)
     )
     per_group, channels, _ = expand_kernel.shape

@@ -20,27 +20,19 @@ class KerasChecklist(TestCase):
     @parameterized.named_parameters(
         ("defaults", dict(kernel_size=3), (3, 3, 4, 4)),
         (
-            "multiplier",
+            "multiplier_without_bias",
             dict(
                 kernel_size=(2, 3),
                 strides=2,
                 padding="same",
                 depth_multiplier=3,
                 activation="relu",
-            ),
-            (3, 3, 3, 12),
-        ),
-        (
-            "dilated_without_bias",
-            dict(
-                kernel_size=2,
-                dilation_rate=2,
                 use_bias=False,
                 reduction=2,
                 attention_expand_initializer="zeros",
                 implementation="grouped",
             ),
-            (3, 3, 4, 4),
+            (3, 3, 3, 12),
         ),
     )
     def test_channels_last(self, init_kwargs, expected_output_shape):

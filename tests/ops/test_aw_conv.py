@@ -10,8 +10,8 @@ from aw_keras import ops
 from tests import reference
 from tests.backends import (
     BACKEND,
+    COMPILED_MODES,
     FASTEST_MODE,
-    MODES,
     assert_close,
     cotangent,
     rounded,
@@ -64,15 +64,15 @@ def test_values_and_gradients(case, name):
 
 
 @every_implementation
-@pytest.mark.parametrize("mode", [m for m in MODES if m != FASTEST_MODE])
-@pytest.mark.parametrize("case", FEW_CASES[1:2], ids=str)
-def test_values_and_gradients_in_every_mode(case, mode, name):
+@pytest.mark.parametrize("mode", COMPILED_MODES)
+@pytest.mark.parametrize("case", [FEW_CASES[0]], ids=str)
+def test_values_and_gradients_when_compiled(case, mode, name):
     check(case, name, mode=mode)
 
 
 @every_implementation
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("case", FEW_CASES[9:10], ids=str)
+@pytest.mark.parametrize("case", [FEW_CASES[7]], ids=str)
 def test_values_and_gradients_in_lower_precision(case, dtype, name):
     """Inputs are exact in `dtype`, so only the computation rounds.
 
@@ -164,7 +164,7 @@ def test_zero_expansion_is_the_plain_convolution_with_three_halves(name):
 
 
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     # Shrinking a failure would compile hundreds of convolutions.
     phases=[Phase.generate],
@@ -198,7 +198,7 @@ def test_random_configurations(data):
     check(case, data.draw(st.sampled_from(NAMES)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_output_has_the_dtype_of_the_input(dtype):
     case = Case((4, 4), 2, 2, (3, 3))
     tensors = [

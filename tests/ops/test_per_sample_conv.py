@@ -10,8 +10,8 @@ from aw_keras import ops
 from tests import reference
 from tests.backends import (
     BACKEND,
+    COMPILED_MODES,
     FASTEST_MODE,
-    MODES,
     assert_close,
     cotangent,
     rounded,
@@ -62,15 +62,15 @@ def test_values_and_gradients(case, name):
 
 
 @every_implementation
-@pytest.mark.parametrize("mode", [m for m in MODES if m != FASTEST_MODE])
-@pytest.mark.parametrize("case", FEW_CASES[1:3], ids=str)
-def test_values_and_gradients_in_every_mode(case, mode, name):
+@pytest.mark.parametrize("mode", COMPILED_MODES)
+@pytest.mark.parametrize("case", [FEW_CASES[0]], ids=str)
+def test_values_and_gradients_when_compiled(case, mode, name):
     check(case, name, mode=mode)
 
 
 @every_implementation
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("case", FEW_CASES[1:8:6], ids=str)
+@pytest.mark.parametrize("case", [FEW_CASES[0]], ids=str)
 def test_values_and_gradients_in_lower_precision(case, dtype, name):
     """Inputs are exact in `dtype`, so only the computation rounds.
 
@@ -153,7 +153,7 @@ def test_a_sample_alone_equals_itself_in_a_batch(name):
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     # Shrinking a failure would compile hundreds of convolutions.
     phases=[Phase.generate],

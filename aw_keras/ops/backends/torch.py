@@ -26,7 +26,10 @@ def expansion_gradient(d_logits, hidden):
 
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
-    """Batched matrix product; a transposed factor is never copied."""
+    """Batched matrix product; a transposed factor is never copied.
+
+    Not keras.ops.matmul, which rounds float64 outside of TensorFlow.
+    """
     return torch.matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
 
 
@@ -49,7 +52,7 @@ def convolve_vjp(geometry, x, kernel, dy):
     dx, d_kernel, _ = torch.ops.aten.convolution_backward(
         dy.permute(0, 3, 1, 2),
         padded,
-        kernel.permute(3, 2, 0, 1),
+        kernel.permute(3, 2, 0, 1).contiguous(),
         None,
         geometry.strides,
         padding,
