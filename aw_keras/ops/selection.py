@@ -118,7 +118,10 @@ def _tensorflow_cpu(geometry, x_shape, filters):
         return "matmul", "matmul"
     if megaflops(geometry, x_shape, filters) >= 50:
         return "loop", "loop"
-    return "grouped", "grouped"
+    # Folding the batch into channels transposes the input: dear where it is
+    # large and has few channels.
+    height, width = geometry.output_size(x_shape[1:3])
+    return "loop" if height * width >= 1000 else "grouped", "grouped"
 
 
 def _tensorflow_cpu_xla(geometry, x_shape, filters):

@@ -73,6 +73,8 @@ def _leading_sum(x, factor, axes):
 
 def matmul(a, b, transpose_a=False, transpose_b=False):
     """Batched matrix product; a transposed factor is never copied."""
+    if not (transpose_a or transpose_b):
+        return jnp.matmul(a, b)
     left = "...kp" if transpose_a else "...pk"
     right = "...dk" if transpose_b else "...kd"
     return jnp.einsum(f"{left},{right}->...pd", a, b)
