@@ -222,7 +222,8 @@ def _take_block(source, x, own, shared, block, channels):
 
     def take(part, axis):
         shape = ops.shape(part)
-        starts = [0] * len(shape)
+        # All of one dtype, that of the loop's counter: JAX takes no other.
+        starts = [0 * start] * len(shape)
         starts[axis] = start
         return ops.slice(part, starts, _resized(shape, axis, channels))
 
