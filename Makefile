@@ -11,9 +11,8 @@ PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
 # What every backend has to pass, examples in docstrings included; the other
 # tests start processes of their own and run once.
-CORE := aw_keras tests --ignore=tests/zoo --ignore=tests/test_package.py \
-	--ignore=tests/test_readme.py
-ONCE := tests/zoo tests/test_package.py tests/test_readme.py
+ONCE := tests/benchmarks tests/zoo tests/test_package.py tests/test_readme.py
+CORE := aw_keras tests $(ONCE:%=--ignore=%)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart train test test-tensorflow test-jax test-torch \
