@@ -98,6 +98,8 @@ def _batched(geometry, x_shape, filters):
         return "matmul", "matmul"
     if x_shape[-1] == geometry.groups:
         return "shifted", "shifted"
+    if x_shape[0] is None:
+        return "matmul", "matmul"  # JAX exports no unknown number of groups.
     return "grouped", "matmul"
 
 
