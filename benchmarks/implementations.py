@@ -4,8 +4,9 @@
 per-sample convolution inside AWConv2D, over more shapes than the reference
 table has, and prints the fastest beside the one that `"auto"` picks.
 
-Backward is the median time of forward + backward less that of forward, both
-with the same implementation.
+A gradient may be computed by another implementation than the value, so forward
++ backward is timed for pairs `forward/backward`: the picked forward with every
+backward, and every implementation with itself.
 """
 
 from benchmarks import layers, measure, report, session, worker
@@ -13,7 +14,7 @@ from benchmarks.awconv import TABLE, parse_shape
 from benchmarks.layers import FORWARD, TRAIN, Shape
 from benchmarks.measure import SUBJECT
 
-BACKWARD = "backward"
+TOLERANCE = 1.1
 SHAPES = (
     *TABLE,
     # the rest of ResNet-20 at batch 128
@@ -57,9 +58,8 @@ def measure_times(mode, dtype, seed, shapes, effort):
 
     Returns:
         List of rows, two a shape: `label`, `direction`, `ms` by name of the
-        implementation, `SUBJECT` for the automatic choice; `picked`, the name
-        of that choice; `fastest`; and `cost`, how many times the fastest's
-        time the picked one takes.
+        contender; `picked`, the name that `"auto"` chose; `fastest`; and
+        `cost`, how many times the fastest's time the picked one takes.
     """
     import keras
 
@@ -69,27 +69,20 @@ def measure_times(mode, dtype, seed, shapes, effort):
     rows = []
     for shape in (Shape(*fields) for fields in shapes):
         session.progress(f"  {shape}")
-        made = {SUBJECT: _observed_layer(shape, dtype)}
-        for name in IMPLEMENTATIONS:
-            made[name] = layers.make_layer(name, shape, dtype)
-        milliseconds = {}
-        for direction in (FORWARD, TRAIN):
-            steps = {
-                name: layers.make_step(layer, shape, direction, mode, seed)
-                for name, layer in made.items()
-            }
-            timings, _ = measure.interleave(steps, **effort, reference=SUBJECT)
-            milliseconds[direction] = {
-                name: timing.record()["ms"] for name, timing in timings.items()
-            }
-        milliseconds[BACKWARD] = {
-            name: milliseconds[TRAIN][name] - milliseconds[FORWARD][name]
-            for name in made
-        }
-        for direction, picked in zip(
-            (FORWARD, BACKWARD), made[SUBJECT].picked, strict=True
+        forward, backward = _automatic(shape, dtype, mode, seed)
+        pairs = {(forward, name) for name in IMPLEMENTATIONS}
+        pairs |= {(name, name) for name in IMPLEMENTATIONS}
+        for direction, picked, names in (
+            (FORWARD, forward, IMPLEMENTATIONS),
+            (TRAIN, f"{forward}/{backward}", map("/".join, sorted(pairs))),
         ):
-            rows.append(_row(shape, direction, milliseconds[direction], picked))
+            steps = {
+                name: _make_step(name, shape, direction, dtype, mode, seed)
+                for name in names
+            }
+            timings, _ = measure.interleave(steps, **effort, reference=picked)
+            records = {name: t.record() for name, t in timings.items()}
+            rows.append(_row(shape, direction, picked, records))
     return rows
 
 
@@ -117,7 +110,7 @@ def main(command=None):
             effort=session.effort(arguments),
             shapes=arguments.shapes,
         )
-        for direction in (FORWARD, BACKWARD):
+        for direction in (FORWARD, TRAIN):
             report_rows(target, arguments.dtype, direction, rows)
         results.append({**target.record(), "rows": rows})
     return report.save(
@@ -128,59 +121,70 @@ def main(command=None):
 
 
 def report_rows(target, dtype, direction, rows):
-    """Prints the rows of one direction, times in milliseconds."""
+    """Prints the rows of one direction, and how far `"auto"` is off at most."""
     rows = [row for row in rows if row["direction"] == direction]
-    names = list(rows[0]["ms"])
     report.print_table(
         f"{target}, {dtype}",
-        [f"{direction}, ms", *names, "fastest", "picked", "cost"],
+        [direction, "picked", "ms", "fastest", "ms", "picked / fastest"],
         [
             [
                 row["label"],
-                *(f"{row['ms'][name]:.2f}" for name in names),
-                row["fastest"],
                 row["picked"],
+                f"{row['ms'][row['picked']]:.2f}",
+                row["fastest"],
+                f"{row['ms'][row['fastest']]:.2f}",
                 f"{row['cost']:.2f}",
             ]
             for row in rows
         ],
     )
+    late = [row["label"] for row in rows if row["cost"] > TOLERANCE]
+    print(f"{len(late)} of {len(rows)} above {TOLERANCE}: {', '.join(late)}")
 
 
-def _row(shape, direction, milliseconds, picked):
-    named = {k: v for k, v in milliseconds.items() if k != SUBJECT}
-    fastest = min(named, key=named.get)
+def _row(shape, direction, picked, records):
+    # The ratio is of times in the same rounds, as in the other tables.
+    fastest = min(records, key=lambda name: records[name]["ratio"])
     return {
         "label": str(shape),
         "direction": direction,
-        "ms": milliseconds,
+        "ms": {name: record["ms"] for name, record in records.items()},
         "picked": picked,
         "fastest": fastest,
-        "cost": named[picked] / named[fastest],
+        "cost": 1 / records[fastest]["ratio"],
     }
 
 
-def _observed_layer(shape, dtype):
-    """Returns an AWConv2D that notes, as `picked`, what `"auto"` chooses."""
-    from aw_keras.ops.convolution import convolution_geometry
-    from aw_keras.ops.selection import automatic
+def _make_step(name, shape, direction, dtype, mode, seed):
+    """A step of the implementation called `name`, or of a pair of them."""
+    from aw_keras.ops.implementations import TABLE, Implementation
 
-    layer = layers.make_layer(SUBJECT, shape, dtype)
-    convolution_op = layer.convolution_op
+    forward, _, backward = name.partition("/")
+    TABLE[name] = Implementation(
+        TABLE[forward].forward, TABLE[backward or forward].backward
+    )
+    layer = layers.make_layer(name, shape, dtype)
+    return layers.make_step(layer, shape, direction, mode, seed)
 
-    def observed(inputs, kernel):
-        geometry = convolution_geometry(
-            layer.kernel_size,
-            layer.strides,
-            layer.padding,
-            layer.dilation_rate,
-            layer.groups,
-        )
-        layer.picked = automatic(geometry, inputs.shape, layer.filters)
-        return convolution_op(inputs, kernel)
 
-    layer.convolution_op = observed
-    return layer
+def _automatic(shape, dtype, mode, seed):
+    """Names of the forward and the backward that `"auto"` chooses."""
+    from aw_keras.ops import selection
+
+    chosen = []
+    automatic = selection.automatic
+
+    def observed(*arguments):
+        chosen.append(automatic(*arguments))
+        return chosen[-1]
+
+    selection.automatic = observed
+    try:
+        layer = layers.make_layer(SUBJECT, shape, dtype)
+        layers.make_step(layer, shape, FORWARD, mode, seed)()
+    finally:
+        selection.automatic = automatic
+    return chosen[-1]
 
 
 if __name__ == "__main__":

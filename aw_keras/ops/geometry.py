@@ -86,6 +86,11 @@ def spatial_size(x):
     return tuple(ops.shape(x)[1:3])
 
 
+def output_shape(geometry, x, filters):
+    """Shape of the output of convolving `x`: integers where known."""
+    return (ops.shape(x)[0], *geometry.output_size(spatial_size(x)), filters)
+
+
 def taps(geometry, x):
     """Cut `x` into the inputs that each kernel position multiplies.
 

@@ -15,54 +15,91 @@ two, so any forward goes with any backward.
 """
 
 import collections
+import math
 
 from keras import ops
 
-from aw_keras.ops.attention import accumulation_dtype
+from aw_keras.ops import tiles
 from aw_keras.ops.backends import active
-from aw_keras.ops.geometry import fold, spatial_size, static, taps
+from aw_keras.ops.geometry import output_shape, static
+from aw_keras.ops.kernels import add_sums, filters_of, zero_sums
+from aw_keras.ops.products import (
+    matmul_backward,
+    matmul_forward,
+    shifted_backward,
+    shifted_forward,
+)
+from aw_keras.ops.tiles import tiles_backward, tiles_forward
 
-_TILE_ELEMENTS = 300000
+_CHUNK_SAMPLES = 16
+_ALL_SAMPLES = 2**24
 
 Implementation = collections.namedtuple("Implementation", "forward backward")
 
 
 def _grouped_forward(geometry, source, x, own, shared):
-    filters = _filters(source, shared, own)
+    filters = filters_of(shared, own)
 
-    def convolve():
-        kernels = _merge_batch(geometry, source.interleaved(shared, own))
-        return _unfold_batch(
-            active.convolve(geometry, _fold_batch(x), kernels), filters
-        )
+    def convolve(carry, chunk):
+        x_c, own_c = chunk
+        kernels = _merge_batch(geometry, source.interleaved(shared, own_c))
+        y = active.convolve(geometry, _fold_batch(x_c), kernels)
+        return carry, (_unfold_batch(y, filters),)
 
-    def nothing():
-        return ops.zeros(_output_shape(geometry, x, filters), dtype=x.dtype)
-
-    return active.unless_empty(convolve, x, nothing)
+    shape = output_shape(geometry, x, filters)
+    _, (y,) = active.scan_chunks(
+        _chunk_samples(geometry, x, own, shared),
+        convolve,
+        (),
+        (x, own),
+        ((shape[1:], x.dtype),),
+    )
+    return y
 
 
 def _grouped_backward(geometry, source, x, own, shared, dy):
     if not active.has_gradient(geometry, x.dtype, grouped=True):
-        return _tiles_backward(geometry, source, x, own, shared, dy)
+        return tiles_backward(geometry, source, x, own, shared, dy)
 
-    def pull():
-        kernels = source.interleaved(shared, own)
+    def pull(d_shared, chunk):
+        x_c, own_c, dy_c = chunk
+        kernels = source.interleaved(shared, own_c)
         dx, d_kernels = active.convolve_vjp(
             geometry,
-            _fold_batch(x),
+            _fold_batch(x_c),
             _merge_batch(geometry, kernels),
-            _fold_batch(dy),
+            _fold_batch(dy_c),
         )
-        d_shared, d_own = source.interleaved_vjp(
-            shared, own, ops.reshape(d_kernels, ops.shape(kernels))
+        d_shared_c, d_own = source.interleaved_vjp(
+            shared, own_c, ops.reshape(d_kernels, ops.shape(kernels))
         )
-        return _unfold_batch(dx, x.shape[-1]), d_own, d_shared
+        dx = _unfold_batch(dx, x.shape[-1])
+        return add_sums(d_shared, d_shared_c), (dx, d_own)
 
-    def nothing():
-        return ops.zeros_like(x), ops.zeros_like(own), _zeros(shared)
+    d_shared, (dx, d_own) = active.scan_chunks(
+        _chunk_samples(geometry, x, own, shared),
+        pull,
+        zero_sums(shared),
+        (x, own, dy),
+        ((ops.shape(x)[1:], x.dtype), (own.shape[1:], own.dtype)),
+    )
+    return dx, d_own, d_shared
 
-    return active.unless_empty(pull, x, nothing)
+
+def _chunk_samples(geometry, x, own, shared):
+    """How many samples to fold into channels at a time.
+
+    On a CPU, more of them move the pixels of one sample apart, beyond the
+    reach of its caches; fewer leave too little to do at a time.
+    """
+    if active.device() != "cpu":
+        return _ALL_SAMPLES
+    shape = static(x.shape[1:])
+    if None in shape:
+        return _CHUNK_SAMPLES
+    elements = max(_kernel_elements(geometry, x, own, shared), math.prod(shape))
+    fitting = tiles.CACHE_ELEMENTS // max(elements, 1)
+    return max(1, fitting // _CHUNK_SAMPLES) * _CHUNK_SAMPLES
 
 
 def _loop_forward(geometry, source, x, own, shared):
@@ -71,14 +108,14 @@ def _loop_forward(geometry, source, x, own, shared):
         kernel = _single(geometry, source.stacked(shared, own_n))
         return (), (active.convolve(geometry, x_n, kernel)[0],)
 
-    shape = _output_shape(geometry, x, _filters(source, shared, own))
+    shape = output_shape(geometry, x, filters_of(shared, own))
     _, (y,) = active.scan(convolve, (), (x, own), ((shape[1:], x.dtype),))
     return y
 
 
 def _loop_backward(geometry, source, x, own, shared, dy):
     if not active.has_gradient(geometry, x.dtype, geometry.groups > 1):
-        return _tiles_backward(geometry, source, x, own, shared, dy)
+        return tiles_backward(geometry, source, x, own, shared, dy)
 
     def pull(d_shared, sample):
         x_n, own_n, dy_n = (part[None] for part in sample)
@@ -87,332 +124,26 @@ def _loop_backward(geometry, source, x, own, shared, dy):
             geometry, x_n, _single(geometry, kernels), dy_n
         )
         d_shared_n, d_own = pull_kernels(ops.reshape(d_kernel, kernels.shape))
-        return _add(d_shared, d_shared_n), (dx[0], d_own[0])
+        return add_sums(d_shared, d_shared_n), (dx[0], d_own[0])
 
     d_shared, (dx, d_own) = active.scan(
         pull,
-        _zeros(shared),
+        zero_sums(shared),
         (x, own, dy),
         ((ops.shape(x)[1:], x.dtype), (own.shape[1:], own.dtype)),
     )
     return dx, d_own, d_shared
 
 
+def _kernel_elements(geometry, x, own, shared):
+    """Number of elements of one sample's kernel."""
+    channels = x.shape[-1] // geometry.groups
+    return math.prod(geometry.kernel_size) * channels * filters_of(shared, own)
+
+
 def _single(geometry, kernels):
     """`(1, T, Ck, D)` to `(h, w, Ck, D)`."""
     return ops.reshape(kernels, (*geometry.kernel_size, *kernels.shape[2:]))
-
-
-def _tiles_forward(geometry, source, x, own, shared):
-    samples, channels = _tile(geometry, source, x, own, shared)
-
-    def convolve_block(y, block):
-        x_b, own_b, shared_b = _take_block(
-            source, x, own, shared, block, channels
-        )
-
-        def convolve(_, chunk):
-            return (), (_matmul_forward(geometry, source, *chunk, shared_b),)
-
-        _, (part,) = active.scan(
-            convolve,
-            (),
-            _chunks(samples, x_b, own_b),
-            (((samples, *shape[1:]), x.dtype),),
-        )
-        part = ops.reshape(part, (-1, *shape[1:]))
-        return part if y is None else y + ops.cast(part, y.dtype), ()
-
-    shape = _output_shape(geometry, x, _filters(source, shared, own))
-    count = x.shape[-1] // channels
-    if count == 1:
-        return convolve_block(None, None)[0]
-    zeros = ops.zeros(shape, dtype=accumulation_dtype(x.dtype))
-    y, _ = active.scan(convolve_block, zeros, (ops.arange(count),), ())
-    return ops.cast(y, x.dtype)
-
-
-def _tiles_backward(geometry, source, x, own, shared, dy):
-    samples, channels = _tile(geometry, source, x, own, shared)
-
-    def pull_block(carry, block):
-        x_b, own_b, shared_b = _take_block(
-            source, x, own, shared, block, channels
-        )
-
-        def pull(d_shared, chunk):
-            x_n, own_n, dy_n = chunk
-            dx, d_own, d_shared_n = _matmul_backward(
-                geometry, source, x_n, own_n, shared_b, dy_n
-            )
-            return _add(d_shared, d_shared_n), (dx, d_own)
-
-        d_shared, (dx, d_own) = active.scan(
-            pull,
-            _zeros(shared_b),
-            _chunks(samples, x_b, own_b, dy),
-            tuple(
-                ((samples, *ops.shape(part)[1:]), part.dtype)
-                for part in (x_b, own_b)
-            ),
-        )
-        dx = ops.reshape(dx, (-1, *ops.shape(x_b)[1:]))
-        d_own = ops.reshape(d_own, (-1, *own_b.shape[1:]))
-        return carry, (dx, d_own, *d_shared)
-
-    count = x.shape[-1] // channels
-    if count == 1:
-        _, (dx, d_own, *d_shared) = pull_block((), None)
-        return dx, d_own, tuple(d_shared)
-    axes = (-1, source.own_channel_axis, *source.shared_channel_axes)
-    primals = (x, own, *shared)
-    outputs = tuple(
-        (_resized(ops.shape(part), axis, channels), dtype)
-        for part, axis, dtype in zip(
-            primals,
-            axes,
-            (x.dtype, own.dtype, *(z.dtype for z in _zeros(shared))),
-        )
-    )
-    _, blocks = active.scan(pull_block, (), (ops.arange(count),), outputs)
-    dx, d_own, *d_shared = (
-        _join_blocks(part, axis % len(primal.shape))
-        for part, axis, primal in zip(blocks, axes, primals)
-    )
-    return dx, d_own, tuple(d_shared)
-
-
-def _tile(geometry, source, x, own, shared):
-    """Samples and input channels to take at a time.
-
-    Chosen so that their kernels, and their patches, fit the cache.
-    """
-    rows, columns = geometry.kernel_size
-    per_channel = rows * columns * _filters(source, shared, own)
-    channels = x.shape[-1]
-    if geometry.groups == 1:
-        channels = _divisor(channels, _TILE_ELEMENTS // per_channel)
-    if None in static(x.shape):
-        return 1, channels  # No other number divides every batch.
-    height, width = geometry.output_size(x.shape[1:3])
-    patches = height * width * rows * columns * channels
-    kernel = per_channel * channels // geometry.groups
-    samples = _divisor(x.shape[0], _TILE_ELEMENTS // max(kernel, patches))
-    return samples, channels
-
-
-def _divisor(number, limit):
-    """Largest divisor of `number` up to `limit`, at least 1."""
-    return next(
-        (n for n in range(min(number, limit), 0, -1) if number % n == 0), 1
-    )
-
-
-def _chunks(samples, *parts):
-    return tuple(
-        ops.reshape(part, (-1, samples, *ops.shape(part)[1:])) for part in parts
-    )
-
-
-def _take_block(source, x, own, shared, block, channels):
-    """What one block of input channels needs; all of it without a block."""
-    if block is None:
-        return x, own, shared
-    start = block[0] * channels
-
-    def take(part, axis):
-        shape = ops.shape(part)
-        # All of one dtype, that of the loop's counter: JAX takes no other.
-        starts = [0 * start] * len(shape)
-        starts[axis] = start
-        return ops.slice(part, starts, _resized(shape, axis, channels))
-
-    return (
-        take(x, -1),
-        take(own, source.own_channel_axis),
-        tuple(map(take, shared, source.shared_channel_axes)),
-    )
-
-
-def _resized(shape, axis, extent):
-    shape = list(shape)
-    shape[axis] = extent
-    return tuple(shape)
-
-
-def _join_blocks(blocks, axis):
-    """`(B, ..., C, ...)` to `(..., B * C, ...)`."""
-    blocks = ops.moveaxis(blocks, 0, axis)
-    shape = list(ops.shape(blocks))
-    shape[axis : axis + 2] = [shape[axis] * shape[axis + 1]]
-    return ops.reshape(blocks, shape)
-
-
-def _zeros(shared):
-    return tuple(
-        ops.zeros(part.shape, dtype=accumulation_dtype(part.dtype))
-        for part in shared
-    )
-
-
-def _add(left, right):
-    return tuple(a + b for a, b in zip(left, right))
-
-
-def _matmul_forward(geometry, source, x, own, shared):
-    kernels = _flat_patches(source.stacked(shared, own))
-    y = _contract(geometry, _patches(geometry, x), kernels)
-    return ops.reshape(y, _output_shape(geometry, x, kernels.shape[-1]))
-
-
-def _matmul_backward(geometry, source, x, own, shared, dy):
-    size, output_size = spatial_size(x), ops.shape(dy)[1:3]
-    dy = ops.reshape(dy, (-1, output_size[0] * output_size[1], dy.shape[-1]))
-    kernels, pull_kernels = source.stacked_with_vjp(shared, own)
-    columns = _contract_dx(geometry, dy, _flat_patches(kernels))
-    columns = _split_patches(geometry, columns, output_size)
-    d_kernels = _contract_dw(geometry, _patches(geometry, x), dy)
-    d_kernels = ops.reshape(d_kernels, (-1, *kernels.shape[1:]))
-    d_shared, d_own = pull_kernels(d_kernels)
-    return fold(geometry, columns, size), d_own, d_shared
-
-
-def _shifted_forward(geometry, source, x, own, shared):
-    kernels = source.stacked(shared, own)
-    output_shape = _output_shape(geometry, x, kernels.shape[-1])
-    y = sum(
-        _contract(geometry, _flat_pixels(view), kernels[:, position])
-        for position, view in enumerate(taps(geometry, x))
-    )
-    return ops.reshape(y, output_shape)
-
-
-def _shifted_backward(geometry, source, x, own, shared, dy):
-    size, output_size = spatial_size(x), ops.shape(dy)[1:3]
-    dy = _flat_pixels(dy)
-    kernels, pull_kernels = source.stacked_with_vjp(shared, own)
-    columns, d_tiles = [], []
-    for position, view in enumerate(taps(geometry, x)):
-        column = _contract_dx(geometry, dy, kernels[:, position])
-        columns.append(ops.reshape(column, (-1, *output_size, x.shape[-1])))
-        d_tiles.append(_contract_dw(geometry, _flat_pixels(view), dy))
-    d_shared, d_own = pull_kernels(ops.stack(d_tiles, axis=1))
-    return fold(geometry, columns, size), d_own, d_shared
-
-
-# Contractions of pixels `(..., P, g * K)` with kernels `(..., K, D)`, and their
-# two transposes. Depthwise products (K = 1) stay elementwise: a matrix product
-# with an inner size of one is mostly overhead.
-
-
-def _contract(geometry, pixels, kernel):
-    if geometry.groups == 1:
-        return active.matmul(pixels, kernel)
-    if kernel.shape[-2] == 1:
-        multiplier = kernel.shape[-1] // geometry.groups
-        return _repeat_channels(pixels, multiplier) * kernel
-    return _join_groups(
-        active.matmul(
-            _split_groups(pixels, geometry), _split_groups(kernel, geometry)
-        )
-    )
-
-
-def _contract_dx(geometry, dy, kernel):
-    if geometry.groups == 1:
-        return active.matmul(dy, kernel, transpose_b=True)
-    if kernel.shape[-2] == 1:
-        return _sum_multiplier(dy * kernel, geometry)
-    return _join_groups(
-        active.matmul(
-            _split_groups(dy, geometry),
-            _split_groups(kernel, geometry),
-            transpose_b=True,
-        )
-    )
-
-
-def _contract_dw(geometry, pixels, dy):
-    if geometry.groups == 1:
-        return active.matmul(pixels, dy, transpose_a=True)
-    if pixels.shape[-1] == geometry.groups:
-        multiplier = dy.shape[-1] // geometry.groups
-        product = _repeat_channels(pixels, multiplier) * dy
-        return ops.sum(product, axis=-2, keepdims=True)
-    return _join_groups(
-        active.matmul(
-            _split_groups(pixels, geometry),
-            _split_groups(dy, geometry),
-            transpose_a=True,
-        )
-    )
-
-
-def _split_groups(x, geometry):
-    """`(..., P, g * K)` to `(..., g, P, K)`."""
-    lead = ops.shape(x)[:-1]
-    x = ops.reshape(x, (*lead, geometry.groups, x.shape[-1] // geometry.groups))
-    return ops.swapaxes(x, -2, -3)
-
-
-def _join_groups(x):
-    """`(..., g, P, K)` to `(..., P, g * K)`."""
-    x = ops.swapaxes(x, -2, -3)
-    return ops.reshape(x, (*ops.shape(x)[:-2], x.shape[-1] * x.shape[-2]))
-
-
-def _repeat_channels(x, multiplier):
-    return x if multiplier == 1 else ops.repeat(x, multiplier, axis=-1)
-
-
-def _sum_multiplier(x, geometry):
-    multiplier = x.shape[-1] // geometry.groups
-    if multiplier == 1:
-        return x
-    x = ops.reshape(x, (*ops.shape(x)[:-1], geometry.groups, multiplier))
-    return ops.sum(x, axis=-1)
-
-
-def _patches(geometry, x):
-    """`(N, P, g * T * Ck)`: every output pixel's inputs, group by group."""
-    views = [_flat_pixels(view) for view in taps(geometry, x)]
-    if len(views) == 1:
-        return views[0]
-    if geometry.groups == 1:
-        return ops.concatenate(views, axis=-1)
-    views = ops.stack(views, axis=2)
-    _, pixels, count, channels = ops.shape(views)
-    views = ops.reshape(
-        views,
-        (-1, pixels, count, geometry.groups, channels // geometry.groups),
-    )
-    views = ops.swapaxes(views, 2, 3)
-    return ops.reshape(views, (-1, pixels, count * channels))
-
-
-def _split_patches(geometry, columns, output_size):
-    """Transpose of `_patches`, up to `fold`: one array per position."""
-    count = len(geometry.positions)
-    width = columns.shape[-1] // count
-    columns = ops.reshape(
-        columns,
-        (-1, *output_size, geometry.groups, count, width // geometry.groups),
-    )
-    return [
-        ops.reshape(columns[..., index, :], (-1, *output_size, width))
-        for index in range(count)
-    ]
-
-
-def _flat_pixels(x):
-    _, height, width, channels = ops.shape(x)
-    return ops.reshape(x, (-1, height * width, channels))
-
-
-def _flat_patches(kernels):
-    """`(N, T, Ck, D)` to `(N, T * Ck, D)`."""
-    _, positions, channels, filters = kernels.shape
-    return ops.reshape(kernels, (-1, positions * channels, filters))
 
 
 def _fold_batch(x):
@@ -435,14 +166,6 @@ def _merge_batch(geometry, kernels):
     return ops.reshape(kernels, (*geometry.kernel_size, channels, n * filters))
 
 
-def _filters(source, shared, own):
-    return (shared[0] if shared else own).shape[-1]
-
-
-def _output_shape(geometry, x, filters):
-    return (ops.shape(x)[0], *geometry.output_size(spatial_size(x)), filters)
-
-
 def _implementation(forward, backward):
     def typed_backward(geometry, source, x, own, shared, dy):
         dx, d_own, d_shared = backward(geometry, source, x, own, shared, dy)
@@ -458,7 +181,7 @@ def _implementation(forward, backward):
 TABLE = {
     "grouped": _implementation(_grouped_forward, _grouped_backward),
     "loop": _implementation(_loop_forward, _loop_backward),
-    "matmul": _implementation(_matmul_forward, _matmul_backward),
-    "shifted": _implementation(_shifted_forward, _shifted_backward),
-    "tiles": _implementation(_tiles_forward, _tiles_backward),
+    "matmul": _implementation(matmul_forward, matmul_backward),
+    "shifted": _implementation(shifted_forward, shifted_backward),
+    "tiles": _implementation(tiles_forward, tiles_backward),
 }

@@ -12,8 +12,25 @@ keeping them would cost `N` times the memory of the kernel.
 
 from keras import ops
 
-from aw_keras.ops.attention import logits
+from aw_keras.ops.attention import accumulation_dtype, logits
 from aw_keras.ops.backends import active
+
+
+def filters_of(shared, own):
+    """Number of filters, from either source's tensors."""
+    return (shared[0] if shared else own).shape[-1]
+
+
+def zero_sums(shared):
+    """Where the gradients of what is shared are summed up from."""
+    return tuple(
+        ops.zeros(part.shape, dtype=accumulation_dtype(part.dtype))
+        for part in shared
+    )
+
+
+def add_sums(left, right):
+    return tuple(a + b for a, b in zip(left, right))
 
 
 class GivenKernels:
@@ -49,78 +66,85 @@ class AttentionalKernels:
     shared_channel_axes = (1, 1, 0)
 
     def stacked(self, shared, own):
-        kernel, expand_kernel, expand_bias = shared
-        gain = _gain(logits(own, expand_kernel, expand_bias))
-        return ops.cast(ops.cast(kernel, gain.dtype) * gain, kernel.dtype)
+        kernel = shared[0]
+        return _recalibrated(kernel, _half_tanh(shared, own))
 
     def stacked_with_vjp(self, shared, own):
-        kernel, expand_kernel, expand_bias = shared
-        # Without barriers XLA computes the sigmoid again at every use.
-        gain = active.barrier(_gain(logits(own, expand_kernel, expand_bias)))
-        weights = ops.cast(kernel, gain.dtype)
+        kernel, expand_kernel, _ = shared
+        # Without barriers XLA computes the tanh again at every use.
+        tanh = active.barrier(_half_tanh(shared, own))
 
         def pull(gradient):
-            gradient = ops.cast(gradient, gain.dtype)
-            d_kernel = active.batch_sum(gradient, gain)
-            d_logits = active.barrier(gradient * weights * _slope(gain))
-            d_expand, d_bias = active.expansion_gradient(d_logits, own)
+            gradient = ops.cast(gradient, tanh.dtype)
+            d_kernel = active.batch_sum(gradient, _gain(tanh))
+            d_scaled = active.barrier(_scaled_gradient(kernel, tanh, gradient))
+            d_expand, d_bias = active.expansion_gradient(d_scaled, own)
+            weights = 0.25 * expand_kernel
             if expand_kernel.shape[0] == 1:
-                d_own = active.row_sum(d_logits * expand_kernel[0])
+                d_own = active.row_sum(d_scaled * weights[0])
                 d_own = ops.expand_dims(d_own, axis=-2)
             else:
-                d_own = ops.einsum("ntcd,kcd->ntkc", d_logits, expand_kernel)
-            return (d_kernel, d_expand, d_bias), d_own
+                d_own = ops.einsum("ntcd,kcd->ntkc", d_scaled, weights)
+            return (d_kernel, 0.25 * d_expand, 0.25 * d_bias), d_own
 
-        return ops.cast(weights * gain, kernel.dtype), pull
+        return _recalibrated(kernel, tanh), pull
 
     # With the batch inside, the affine part of the logits and both reductions
     # of its gradient are matrix products per input channel, which a BLAS does
     # faster than broadcast sums. The bias rides along as one more hidden unit.
 
     def interleaved(self, shared, own):
-        kernel = shared[0]
-        gain, _, _ = _interleaved_gain(shared, own)
-        kernels = ops.cast(kernel, gain.dtype)[:, :, None, :] * gain
-        return ops.cast(kernels, kernel.dtype)
+        tanh, _, _ = _interleaved_tanh(shared, own)
+        return _recalibrated(shared[0][:, :, None], tanh)
 
     def interleaved_vjp(self, shared, own, gradient):
         kernel, expand_kernel, _ = shared
-        gain, units, weights = _interleaved_gain(shared, own)
-        gradient = ops.cast(gradient, gain.dtype)
-        d_kernel = ops.sum(gradient * gain, axis=2)
+        tanh, units, weights = _interleaved_tanh(shared, own)
+        gradient = ops.cast(gradient, tanh.dtype)
+        d_kernel = ops.sum(gradient * _gain(tanh), axis=2)
+        d_scaled = _scaled_gradient(kernel[:, :, None], tanh, gradient)
+        d_weights = 0.25 * ops.sum(
+            active.matmul(units, d_scaled, transpose_a=True), axis=0
+        )
         per_group = expand_kernel.shape[0]
-        d_logits = (
-            gradient
-            * ops.cast(kernel, gain.dtype)[:, :, None, :]
-            * _slope(gain)
-        )
-        d_weights = ops.sum(
-            active.matmul(units, d_logits, transpose_a=True), axis=0
-        )
-        weights = weights[:, :per_group]
-        d_units = active.matmul(d_logits, weights, transpose_b=True)
+        weights = 0.25 * weights[:, :per_group]
+        d_units = active.matmul(d_scaled, weights, transpose_b=True)
         d_own = ops.transpose(d_units, (2, 0, 3, 1))
         d_expand = ops.transpose(d_weights[:, :per_group], (1, 0, 2))
         d_bias = d_weights[:, per_group]
         return (d_kernel, d_expand, d_bias), d_own
 
 
-def _gain(logit):
-    """`1 + sigmoid(logit)`: by tanh, a fifth faster and as exact."""
-    return 1.5 + 0.5 * active.tanh(0.5 * logit)
+# `1 + sigmoid(logit) = 1.5 + 0.5 * tanh(logit / 2)`: a fifth faster and as
+# exact. Constants go into small factors where they can, not into the kernels.
 
 
-def _slope(gain):
-    """Derivative of the sigmoid, from `gain = 1 + sigmoid`."""
-    return (gain - 1) * (2 - gain)
+def _half_tanh(shared, own):
+    """`tanh(logits / 2)`, `(N, T, Ck, D)`."""
+    _, expand_kernel, expand_bias = shared
+    return active.tanh(logits(own, 0.5 * expand_kernel, 0.5 * expand_bias))
 
 
-def _interleaved_gain(shared, own):
-    """Gain `(T, Ck, N, D)` and the two factors of its logits."""
+def _gain(tanh):
+    return 1.5 + 0.5 * tanh
+
+
+def _recalibrated(kernel, tanh):
+    gain = _gain(tanh)
+    return ops.cast(ops.cast(kernel, gain.dtype) * gain, kernel.dtype)
+
+
+def _scaled_gradient(kernel, tanh, gradient):
+    """Four times the gradient of the logits."""
+    return active.tanh_gradient(tanh, gradient * ops.cast(kernel, tanh.dtype))
+
+
+def _interleaved_tanh(shared, own):
+    """`tanh(logits / 2)`, `(T, Ck, N, D)`, and the two factors of logits."""
     _, expand_kernel, expand_bias = shared
     units = ops.transpose(own, (1, 3, 0, 2))
     units = ops.concatenate([units, ops.ones_like(units[..., :1])], axis=-1)
     weights = ops.concatenate(
         [ops.transpose(expand_kernel, (1, 0, 2)), expand_bias[:, None]], axis=1
     )
-    return _gain(active.matmul(units, weights)), units, weights
+    return active.tanh(active.matmul(units, 0.5 * weights)), units, weights

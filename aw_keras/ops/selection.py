@@ -7,6 +7,7 @@ choice is made while a function is traced: a compiled function keeps it.
 
 import contextlib
 import contextvars
+import math
 import os
 
 from aw_keras.ops.backends import active
@@ -65,16 +66,17 @@ def select(name, geometry, x_shape, filters):
     x_shape = static(x_shape)
     if x_shape[0] == 0:
         return TABLE["matmul"]  # The others need at least one sample.
-    choices = (
-        (name, "implementation"),
-        (_override.get(), "implementation"),
-        (os.environ.get(ENVIRONMENT_VARIABLE), ENVIRONMENT_VARIABLE),
-    )
-    for choice, origin in choices:
-        if choice and check_implementation(choice, origin) != AUTO:
-            return TABLE[choice]
+    if name == AUTO:
+        name = _override.get() or _from_environment()
+    if name != AUTO:
+        return TABLE[check_implementation(name)]
     forward, backward = automatic(geometry, x_shape, filters)
     return Implementation(TABLE[forward].forward, TABLE[backward].backward)
+
+
+def _from_environment():
+    name = os.environ.get(ENVIRONMENT_VARIABLE) or AUTO
+    return check_implementation(name, ENVIRONMENT_VARIABLE)
 
 
 def automatic(geometry, x_shape, filters):
@@ -82,14 +84,11 @@ def automatic(geometry, x_shape, filters):
 
     `benchmarks/implementations.py` prints the measurements behind the numbers.
     """
-    device, rule = (
-        active.device(),
-        _RULES.get(
-            (active.__name__.rpartition(".")[2], active.compiled()), _batched
-        ),
-    )
-    if device != "cpu" or active.splits_batch():
+    if active.device() != "cpu" or active.splits_batch():
         rule = _batched
+    else:
+        backend = active.__name__.rpartition(".")[2]
+        rule = _RULES.get((backend, active.compiled()), _batched)
     return rule(geometry, x_shape, filters)
 
 
@@ -104,26 +103,27 @@ def _batched(geometry, x_shape, filters):
 
 
 def _jax_cpu(geometry, x_shape, filters):
+    elements = kernel_elements(geometry, x_shape, filters)
     if geometry.kernel_size == (1, 1):
-        return "matmul", "tiles"
+        return "matmul", "tiles" if elements >= 100_000 else "matmul"
     if x_shape[-1] == geometry.groups:
         return "shifted", "shifted"
-    if kernel_elements(geometry, x_shape, filters) >= 500_000:
+    if elements >= 500_000:
         return "tiles", "tiles"
-    if megaflops(geometry, x_shape, filters) < 1:
-        return "shifted", "tiles"
-    return "loop", "tiles"
+    work = megaflops(geometry, x_shape, filters)
+    forward = "shifted" if work < 1 else "loop"
+    return forward, "shifted" if work < 3 else "tiles"
 
 
 def _tensorflow_cpu(geometry, x_shape, filters):
     if geometry.kernel_size == (1, 1):
         return "matmul", "matmul"
-    if megaflops(geometry, x_shape, filters) >= 50:
-        return "loop", "loop"
-    # Folding the batch into channels transposes the input: dear where it is
-    # large and has few channels.
-    height, width = geometry.output_size(x_shape[1:3])
-    return "loop" if height * width >= 1000 else "grouped", "grouped"
+    if megaflops(geometry, x_shape, filters) < 50:
+        return "grouped", "grouped"
+    # The gradient of a convolution whose kernel is larger than its image is
+    # slower than matrix products.
+    small = output_pixels(geometry, x_shape) < 100
+    return "loop", "tiles" if small else "loop"
 
 
 def _tensorflow_cpu_xla(geometry, x_shape, filters):
@@ -131,9 +131,10 @@ def _tensorflow_cpu_xla(geometry, x_shape, filters):
         return "matmul", "matmul"
     if x_shape[-1] == geometry.groups:
         return "shifted", "shifted"
-    if megaflops(geometry, x_shape, filters) < 50:
-        return "loop", "matmul"
-    return "loop", "tiles"
+    if megaflops(geometry, x_shape, filters) >= 50:
+        return "loop", "tiles"
+    large = kernel_elements(geometry, x_shape, filters) >= 8_000
+    return "loop", "shifted" if large else "matmul"
 
 
 def _torch_cpu(geometry, x_shape, filters):
@@ -155,15 +156,19 @@ def megaflops(geometry, x_shape, filters):
 
     Infinite where the size of the input is unknown.
     """
-    if None in x_shape[1:3]:
-        return float("inf")
-    height, width = geometry.output_size(x_shape[1:3])
-    rows, columns = geometry.kernel_size
     channels = x_shape[-1] // geometry.groups
-    return 2e-6 * height * width * rows * columns * channels * filters
+    work = math.prod(geometry.kernel_size) * channels * filters
+    return 2e-6 * output_pixels(geometry, x_shape) * work
+
+
+def output_pixels(geometry, x_shape):
+    """Pixels of one sample's output; infinitely many where unknown."""
+    if None in x_shape[1:3]:
+        return math.inf
+    return math.prod(geometry.output_size(x_shape[1:3]))
 
 
 def kernel_elements(geometry, x_shape, filters):
     """Number of elements of one sample's kernel."""
-    rows, columns = geometry.kernel_size
-    return rows * columns * x_shape[-1] // geometry.groups * filters
+    channels = x_shape[-1] // geometry.groups
+    return math.prod(geometry.kernel_size) * channels * filters

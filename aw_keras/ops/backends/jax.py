@@ -9,6 +9,8 @@ import numpy as np
 from jax import lax
 from keras import distribution
 
+from aw_keras.ops.backends.chunks import scan_equal_chunks
+
 _UNROLLED_ROWS = 64
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -16,6 +18,10 @@ barrier = lax.optimization_barrier
 
 # Not keras.ops.tanh, which rounds float64 where x64 is a context's.
 tanh = jnp.tanh
+
+
+def tanh_gradient(tanh, gradient):
+    return gradient * (1 - tanh * tanh)
 
 
 def row_sum(x):
@@ -102,13 +108,12 @@ def has_gradient(geometry, dtype, grouped):
     return True
 
 
-def unless_empty(function, x, otherwise):
-    return function()
-
-
 def scan(body, carry, elements, outputs):
     """Loop over the leading axis of `elements`, one sample at a time."""
     return lax.scan(body, carry, elements)
+
+
+scan_chunks = functools.partial(scan_equal_chunks, scan)
 
 
 def differentiable(implementation, geometry, source, x, own, shared):

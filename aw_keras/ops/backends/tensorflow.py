@@ -5,12 +5,16 @@ import functools
 import tensorflow as tf
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
+from aw_keras.ops.backends.chunks import scan_equal_chunks
 from aw_keras.ops.geometry import static
 
 _PARALLEL_SAMPLES = 4
 
-
 tanh = tf.tanh
+
+
+def tanh_gradient(tanh, gradient):
+    return tf.raw_ops.TanhGrad(y=tanh, dy=gradient)
 
 
 def barrier(x):
@@ -128,13 +132,6 @@ def _probe(dtype, dilated):
     return True
 
 
-def unless_empty(function, x, otherwise):
-    """`function()`, or `otherwise()` where the batch turns out empty."""
-    if x.shape[0] is not None:
-        return function()
-    return tf.cond(tf.shape(x)[0] > 0, function, otherwise)
-
-
 def scan(body, carry, elements, outputs):
     """Loop over the leading axis of `elements`, one sample at a time.
 
@@ -144,17 +141,68 @@ def scan(body, carry, elements, outputs):
         carry, parts = body(carry, tuple(e[0] for e in elements))
         return carry, tuple(part[None] for part in parts)
     count = tf.shape(elements[0])[0]
+    carry, lists = _loop(
+        lambda index, carry: body(carry, tuple(e[index] for e in elements)),
+        carry,
+        count,
+        outputs,
+    )
+    stacks = (
+        tf.raw_ops.TensorListStack(
+            input_handle=handle,
+            element_shape=tf.convert_to_tensor(shape, tf.int32),
+            element_dtype=dtype,
+        )
+        for handle, (shape, dtype) in zip(lists, outputs)
+    )
+    return carry, _with_batch(stacks, elements[0].shape[0], outputs)
+
+
+def scan_chunks(samples, body, carry, elements, outputs):
+    """`scan` over chunks of `samples`; the last one may be smaller.
+
+    `body` takes and returns arrays with a leading axis, `outputs` says what
+    is behind it.
+    """
+    if compiled():
+        return scan_equal_chunks(scan, samples, body, carry, elements, outputs)
+    batch = elements[0].shape[0]
+    if batch is not None and batch <= samples:
+        return body(carry, elements)
+
+    def step(index, carry):
+        chunk = slice(index * samples, (index + 1) * samples)
+        return body(carry, tuple(e[chunk] for e in elements))
+
+    chunks = -(-tf.shape(elements[0])[0] // samples)
+    shapes = [((-1, *shape), dtype) for shape, dtype in outputs]
+    carry, lists = _loop(step, carry, chunks, shapes)
+    joined = (
+        tf.raw_ops.TensorListConcatV2(
+            input_handle=handle,
+            element_shape=tf.convert_to_tensor(shape, tf.int32),
+            leading_dims=tf.constant([], tf.int64),
+            element_dtype=dtype,
+        ).tensor
+        for handle, (shape, dtype) in zip(lists, shapes)
+    )
+    return carry, _with_batch(joined, batch, outputs)
+
+
+def _loop(step, carry, count, outputs):
+    """Carry and handles of lists of outputs after `count` steps."""
     # Not tf.TensorArray: it cannot stack nothing where a shape is unknown.
-    shapes = [tf.convert_to_tensor(shape, tf.int32) for shape, _ in outputs]
     lists = [
         tf.raw_ops.TensorListReserve(
-            element_shape=shape, num_elements=count, element_dtype=dtype
+            element_shape=tf.convert_to_tensor(shape, tf.int32),
+            num_elements=count,
+            element_dtype=dtype,
         )
-        for shape, (_, dtype) in zip(shapes, outputs)
+        for shape, dtype in outputs
     ]
 
-    def step(index, lists, carry):
-        carry, parts = body(carry, tuple(e[index] for e in elements))
+    def body(index, lists, carry):
+        carry, parts = step(index, carry)
         lists = [
             tf.raw_ops.TensorListSetItem(
                 input_handle=handle, index=index, item=part
@@ -165,20 +213,18 @@ def scan(body, carry, elements, outputs):
 
     _, lists, carry = tf.while_loop(
         lambda index, *_: index < count,
-        step,
+        body,
         (0, lists, carry),
         parallel_iterations=_PARALLEL_SAMPLES,
         maximum_iterations=count,
     )
-    stacks = (
-        tf.raw_ops.TensorListStack(
-            input_handle=handle, element_shape=shape, element_dtype=dtype
-        )
-        for handle, shape, (_, dtype) in zip(lists, shapes, outputs)
-    )
-    return carry, tuple(
-        tf.ensure_shape(stack, (elements[0].shape[0], *static(shape)))
-        for stack, (shape, _) in zip(stacks, outputs)
+    return carry, lists
+
+
+def _with_batch(tensors, batch, outputs):
+    return tuple(
+        tf.ensure_shape(tensor, (batch, *static(shape)))
+        for tensor, (shape, _) in zip(tensors, outputs)
     )
 
 

@@ -6,6 +6,10 @@ import torch.nn.functional as F
 tanh = torch.tanh
 
 
+def tanh_gradient(tanh, gradient):
+    return torch.ops.aten.tanh_backward(gradient, tanh)
+
+
 def barrier(x):
     return x
 
@@ -83,10 +87,6 @@ def has_gradient(geometry, dtype, grouped):
     return True
 
 
-def unless_empty(function, x, otherwise):
-    return function()
-
-
 def scan(body, carry, elements, outputs):
     """Loop over the leading axis of `elements`, one sample at a time."""
     parts = []
@@ -94,6 +94,19 @@ def scan(body, carry, elements, outputs):
         carry, part = body(carry, sample)
         parts.append(part)
     return carry, tuple(torch.stack(part) for part in zip(*parts))
+
+
+def scan_chunks(samples, body, carry, elements, outputs):
+    """`scan` over chunks of `samples`; the last one may be smaller.
+
+    `body` takes and returns arrays with a leading axis, `outputs` says what
+    is behind it.
+    """
+    chunks = []
+    for chunk in zip(*(torch.split(e, samples) for e in elements)):
+        carry, parts = body(carry, chunk)
+        chunks.append(parts)
+    return carry, tuple(torch.cat(parts) for parts in zip(*chunks))
 
 
 def differentiable(implementation, geometry, source, x, own, shared):
