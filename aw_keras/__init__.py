@@ -1,8 +1,17 @@
 """Convolutional networks with attention, as ordinary Keras models."""
 
 from aw_keras import applications, layers, ops
+from aw_keras.convert import fold_attention, to_aw
 from aw_keras.layers import AWConv2D, AWDepthwiseConv2D
 
 __version__ = "0.1.0"
 
-__all__ = ["AWConv2D", "AWDepthwiseConv2D", "applications", "layers", "ops"]
+__all__ = [
+    "AWConv2D",
+    "AWDepthwiseConv2D",
+    "applications",
+    "fold_attention",
+    "layers",
+    "ops",
+    "to_aw",
+]
