@@ -29,14 +29,8 @@ import sys
 import keras
 import numpy as np
 
-from aw_keras import applications
+from aw_keras.applications import create_model, list_models
 from zoo.data import load, take
-
-MODELS = {
-    name: getattr(applications, name)
-    for name in applications.__all__
-    if name != "CIFARResNet"
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +138,8 @@ def build(name, dataset):
     normalised = keras.layers.Rescaling(
         (1 / deviation).tolist(), (-mean / deviation).tolist(), name="normalise"
     )(image)
-    return MODELS[name](
+    return create_model(
+        name,
         input_tensor=normalised,
         classes=len(dataset.class_names),
         data_format="channels_last",
@@ -310,7 +305,7 @@ def _parse(arguments):
         description="Train a network. The same command resumes it.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--model", required=True, choices=MODELS)
+    parser.add_argument("--model", required=True, choices=list_models())
     parser.add_argument(
         "--data",
         required=True,

@@ -1,0 +1,70 @@
+"""The weights that `keras.applications` has for ImageNet, as a warm start."""
+
+import os
+import tempfile
+
+import keras
+import numpy as np
+
+from aw_keras.layers import AWConv2D
+from aw_keras.weights import loading
+
+#: By the number of blocks of their stages.
+WARM_STARTS = {
+    (3, 4, 6, 3): "ResNet50",
+    (3, 4, 23, 3): "ResNet101",
+    (3, 8, 36, 3): "ResNet152",
+}
+
+_KERNEL, _BIAS = "vars/0", "vars/1"
+_MOVING_MEAN = "vars/2"
+
+
+def warm_start(model, adapt, *, peer, include_top):
+    """Fills a network with the weights of its peer.
+
+    Args:
+        model: `keras.Model` with the layers of the peer.
+        adapt: As for `aw_keras.weights.load`.
+        peer: One of the values of `WARM_STARTS`.
+        include_top: Whether to take the file with the classifier.
+
+    Returns:
+        An `aw_keras.weights.Receipt`.
+    """
+    source = _peer_variables(peer, include_top)
+    _fold_biases(source)
+    for layer in model.layers:
+        if isinstance(layer, AWConv2D):
+            _halve_attention(source[layer.name], layer)
+    path = f"keras.applications.{peer}(weights='imagenet')"
+    return loading.fill(model, source, path, adapt)
+
+
+def _peer_variables(peer, include_top):
+    """The variables of the network of `keras.applications`."""
+    model = getattr(keras.applications, peer)(
+        weights="imagenet", include_top=include_top
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "peer.weights.h5")
+        model.save_weights(path)
+        return loading.read(path)
+
+
+def _fold_biases(source):
+    """Moves the biases of convolutions into the moving means after them."""
+    for name, variables in source.items():
+        if name.endswith("_conv"):
+            norm = source[name.removesuffix("_conv") + "_bn"]
+            norm[_MOVING_MEAN] = norm[_MOVING_MEAN] - variables.pop(_BIAS)
+
+
+def _halve_attention(variables, layer):
+    """Adds an attention that is 1/2 everywhere, and the kernel it needs."""
+    variables[_KERNEL] = variables[_KERNEL] / 1.5
+    for weight in layer.weights[1:]:
+        value = keras.ops.convert_to_numpy(weight)
+        if weight.name.startswith("attention_expand"):
+            value = np.zeros_like(value)
+        variables[f"vars/{weight.name}"] = value

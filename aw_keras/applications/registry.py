@@ -1,0 +1,131 @@
+"""What networks there are, and what is known about each."""
+
+import dataclasses
+import difflib
+import fnmatch
+import types
+from collections.abc import Callable, Mapping
+
+from aw_keras.applications.preprocessing import Preprocessing
+
+_entries = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is known about a network.
+
+    Attributes:
+        name: Name of the function that instantiates it.
+        factory: That function.
+        family: Name of the module in `aw_keras.applications` that has it.
+        input_shape: Default shape of an image, channels last.
+        classes: Default number of classes.
+        preprocessing: `Preprocessing` that its data set's `preprocess_input`
+            does.
+        licence: SPDX identifier of the licence of the code.
+        papers: Addresses of the papers that describe it.
+        published_parameters: Number of parameters that the papers state, as
+            text with their precision, such as `"25.56 M"`, or `None`.
+        weights: Names that its argument `weights` takes beside paths.
+        results: Maps a data set to the accuracy that was measured.
+    """
+
+    name: str
+    factory: Callable
+    family: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    preprocessing: Preprocessing
+    papers: tuple[str, ...]
+    licence: str = "Apache-2.0"
+    published_parameters: str | None = None
+    weights: tuple[str, ...] = ()
+    results: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: types.MappingProxyType({})
+    )
+
+
+def register(entry):
+    """Adds an entry; returns its factory."""
+    if entry.name.lower() in _entries:
+        raise ValueError(
+            "Expected a name that is not taken, whatever its case. "
+            f"Received: name={entry.name}"
+        )
+    _entries[entry.name.lower()] = entry
+    return entry.factory
+
+
+def list_models(pattern="*", pretrained=False):
+    """Names of the networks.
+
+    Example:
+
+    >>> from aw_keras.applications import list_models
+    >>> list_models("AWResNet5*")
+    ['AWResNet56', 'AWResNet50']
+
+    Args:
+        pattern: Shell-style pattern of names, in any case.
+        pretrained: Whether to list only those that have weights to download.
+
+    Returns:
+        A list of names, those of a family together.
+    """
+    return [
+        entry.name
+        for key, entry in _entries.items()
+        if fnmatch.fnmatchcase(key, pattern.lower())
+        and (entry.weights or not pretrained)
+    ]
+
+
+def create_model(name, **kwargs):
+    """Instantiates a network by its name.
+
+    Example:
+
+    >>> from aw_keras.applications import create_model
+    >>> create_model("AWResNet20", classes=100).output_shape
+    (None, 100)
+
+    Args:
+        name: One of `list_models()`, in any case.
+        **kwargs: Arguments of the network's function.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    return get_entry(name).factory(**kwargs)
+
+
+def get_entry(name):
+    """What is known about a network.
+
+    Example:
+
+    >>> from aw_keras.applications import get_entry
+    >>> get_entry("SEResNet50").published_parameters
+    '28.09 M'
+
+    Args:
+        name: One of `list_models()`, in any case.
+
+    Returns:
+        An `Entry`.
+
+    Raises:
+        ValueError: If there is no such network.
+    """
+    key = str(name).lower()
+    if key not in _entries:
+        close = difflib.get_close_matches(key, _entries, n=5)
+        names = [_entries[match].name for match in close] or list_models()
+        raise ValueError(
+            f"Expected `name` to be one of {names}. Received: name={name}"
+        )
+    return _entries[key]

@@ -1,0 +1,270 @@
+"""Loads files of weights by the names of layers, all or nothing.
+
+A file fits a model if both have the same layers, and these the same variables
+of the same shapes. Where layers stand in the model, and what the model is
+called, does not matter.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import tempfile
+import zipfile
+
+import h5py
+import numpy as np
+
+#: The layer that ends a classifier. A file may have it where a model does not.
+CLASSIFIER = "predictions"
+
+_KERNEL = "vars/0"
+_INPUT_CHANNELS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Receipt:
+    """What became of the layers of a model and of a file.
+
+    Attributes:
+        path: Where the weights come from.
+        loaded: Names of the layers that have the weights of the file.
+        adapted: Names of the layers whose weights were made to fit.
+        left: Names of the layers of the file that the model does not have.
+    """
+
+    path: str
+    loaded: tuple[str, ...]
+    adapted: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self):
+        return (
+            f"{self.path}: {len(self.loaded)} layers loaded, "
+            f"adapted: {', '.join(self.adapted) or 'none'}, "
+            f"left in the file: {', '.join(self.left) or 'none'}"
+        )
+
+
+def load(model, path, adapt=False):
+    """Loads weights from a file that `model.save_weights` or `save` wrote.
+
+    Layers are matched by name, nested models' too, and their variables by name
+    and shape. The file of a network with the classifier `predictions` also
+    fits the network without it; else everything has to fit.
+
+    Example:
+
+    >>> import tempfile
+    >>> from aw_keras.applications import ResNet20
+    >>> path = tempfile.mkdtemp() + "/resnet20.weights.h5"
+    >>> ResNet20().save_weights(path)
+    >>> receipt = load(ResNet20(classes=100), path, adapt=True)
+    >>> len(receipt.loaded), receipt.adapted
+    (38, ('predictions',))
+
+    Args:
+        model: Functional or Sequential `keras.Model`, built.
+        path: Path of a `.weights.h5` or `.keras` file.
+        adapt: Whether what does not fit at the model's two ends is made to
+            fit. The first layer's kernel may have other input channels: each
+            gets the sum over the file's channels divided by the model's
+            number of channels, so that a grey image causes the same
+            activations. The classifier may have other classes or be missing
+            in the file: it keeps the weights it was initialised with.
+
+    Returns:
+        A `Receipt`.
+
+    Raises:
+        ValueError: If the file cannot be read, or does not fit: the message
+            names the file and the layers. The model is left as it was.
+    """
+    path = os.fspath(path)
+    with _opened(path) as file:
+        return fill(model, _variables(file, path), path, adapt)
+
+
+def fill(model, source, path, adapt=False):
+    """`load`, from variables that are already there.
+
+    Args:
+        model: As for `load`.
+        source: Dict from the name of a layer to a dict from the name of a
+            variable in a weights file, such as `"vars/0"`, to its value.
+        path: Where the values come from, for the receipt and errors.
+        adapt: As for `load`.
+
+    Returns:
+        A `Receipt`.
+
+    Raises:
+        ValueError: As `load` does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        # Only Keras knows which variable of a file belongs to which of a
+        # model: its file of the model as it is gets the values of the source.
+        own_path = os.path.join(folder, "model.weights.h5")
+        model.save_weights(own_path)
+        with h5py.File(own_path, "r+") as file:
+            receipt = _transfer(
+                source, _variables(file, own_path), _names(model), path, adapt
+            )
+        _load_or_restore(model, own_path, path)
+    return receipt
+
+
+def read(path):
+    """The variables of a file as `fill` takes them, as arrays."""
+    with _opened(path) as file:
+        return {
+            name: {key: value[()] for key, value in variables.items()}
+            for name, variables in _variables(file, path).items()
+        }
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """The HDF5 file in a file of weights or of a model."""
+    try:
+        content = path
+        if path.endswith(".keras"):
+            with zipfile.ZipFile(path) as archive:
+                content = io.BytesIO(archive.read("model.weights.h5"))
+        elif not path.endswith(".weights.h5"):
+            raise OSError("the name ends neither in .weights.h5 nor .keras")
+        with h5py.File(content, "r") as file:
+            yield file
+    # What h5py and zipfile raise for damaged files, whenever they notice.
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "Expected `path` to be a file written by Keras 3. "
+            f"Received: path={path} ({error})"
+        ) from error
+
+
+def _variables(file, path):
+    """Dict from the name of a layer to a dict of its variables."""
+    if not isinstance(file.get("layers"), h5py.Group):
+        raise ValueError(
+            "Expected the weights of a functional or Sequential model. "
+            f"Received: path={path}"
+        )
+    found = list(_layers(file["layers"]))
+    variables = dict(found)
+    if len(variables) < len(found):
+        raise ValueError(
+            "Expected layers of different names, in nested models too. "
+            f"Received: path={path} with {sorted(name for name, _ in found)}"
+        )
+    return variables
+
+
+def _layers(group):
+    """Pairs of name and variables of the layers that have variables."""
+    for layer in group.values():
+        if "layers" in layer:
+            yield from _layers(layer["layers"])
+            continue
+        variables = {}
+
+        def collect(key, item, variables=variables):
+            if isinstance(item, h5py.Dataset):
+                variables[key] = item
+
+        layer.visititems(collect)
+        if variables:
+            yield layer["vars"].attrs["name"], variables
+
+
+def _names(model):
+    """Names of the layers with weights, in the order of the model."""
+    return [layer.name for layer in model.layers if layer.weights]
+
+
+def _transfer(source, target, names, path, adapt):
+    """Writes values over those of `target`, if all fit."""
+    loaded, adapted, misfits = [], [], []
+    order = {name: place for place, name in enumerate(names)}
+    for name in sorted(target, key=lambda name: order.get(name, len(order))):
+        values, expected = source.get(name, {}), target[name]
+        if _shapes(values) == _shapes(expected):
+            loaded.append(name)
+        elif adapt and name == names[0] and _other_channels(values, expected):
+            channels = expected[_KERNEL].shape[_INPUT_CHANNELS]
+            values = {
+                **values,
+                _KERNEL: _spread(values[_KERNEL], channels),
+            }
+            adapted.append(name)
+        elif adapt and name == CLASSIFIER:
+            adapted.append(name)
+            continue
+        else:
+            misfits.append(_misfit(name, values, expected))
+            continue
+        for key, value in values.items():
+            _replace(expected[key], value)
+    left = [name for name in source if name not in target]
+    misfits += [
+        f"{name}: not in the model" for name in left if name != CLASSIFIER
+    ]
+    if misfits:
+        raise ValueError(
+            f"Expected a file that fits the model. Received: path={path}, "
+            f"where {len(misfits)} layers do not fit:\n  "
+            + "\n  ".join(misfits)
+        )
+    return Receipt(path, tuple(loaded), tuple(adapted), tuple(left))
+
+
+def _shapes(variables):
+    return {key: tuple(value.shape) for key, value in variables.items()}
+
+
+def _other_channels(values, expected):
+    """Whether kernels have other input channels and all else is equal."""
+    found, wanted = _shapes(values), _shapes(expected)
+    kernels = [shapes.pop(_KERNEL, ()) for shapes in (found, wanted)]
+    if found != wanted or {len(kernel) for kernel in kernels} != {4}:
+        return False
+    first, second = (np.delete(kernel, _INPUT_CHANNELS) for kernel in kernels)
+    return bool((first == second).all())
+
+
+def _spread(kernel, channels):
+    total = np.sum(kernel, axis=_INPUT_CHANNELS, keepdims=True)
+    return np.repeat(total / channels, channels, axis=_INPUT_CHANNELS)
+
+
+def _misfit(name, values, expected):
+    if not values:
+        return f"{name}: not in the file"
+    found, wanted = _shapes(values), _shapes(expected)
+    differences = [
+        f"{key} {found.get(key, 'missing')} for {wanted.get(key, 'none')}"
+        for key in sorted({*found, *wanted})
+        if found.get(key) != wanted.get(key)
+    ]
+    return f"{name}: {', '.join(differences)}"
+
+
+def _replace(dataset, value):
+    group, key = dataset.parent, dataset.name
+    del group[key]
+    if isinstance(value, h5py.Dataset):
+        group.copy(value, key)  # With the mark of a dtype HDF5 has not.
+    else:
+        group[key] = value
+
+
+def _load_or_restore(model, own_path, path):
+    before = model.get_weights()
+    try:
+        model.load_weights(own_path)
+    except Exception as error:
+        model.set_weights(before)
+        raise ValueError(
+            "Expected a file with values of every variable. "
+            f"Received: path={path} ({error})"
+        ) from error
