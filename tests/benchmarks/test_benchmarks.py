@@ -94,11 +94,11 @@ def test_implementations_notes_choice_and_cost():
 def tiny_networks(monkeypatch):
     """Puts networks of one convolution in the place of the ResNets."""
 
-    def tiny(conv, input_shape, classes, weights, dtype):
+    def tiny(conv, input_shape, classes, weights):
         return keras.Sequential(
             [
                 keras.Input(input_shape),
-                conv(4, 3, dtype=dtype),
+                conv(4, 3),
                 keras.layers.Flatten(),
                 keras.layers.Dense(classes, activation="softmax"),
             ]
@@ -106,32 +106,35 @@ def tiny_networks(monkeypatch):
 
     plain = functools.partial(tiny, keras.layers.Conv2D)
     aw = functools.partial(tiny, AWConv2D)
-    monkeypatch.setattr(applications, "ResNet20", plain)
-    monkeypatch.setattr(applications, "AWResNet20", aw)
+    for depth in (20, 50):
+        monkeypatch.setattr(applications, f"ResNet{depth}", plain)
+        monkeypatch.setattr(applications, f"AWResNet{depth}", aw)
+    monkeypatch.setattr(keras.applications, "ResNet50", plain)
 
 
 def test_networks_times_training_and_inference(tiny_networks):
-    rows = networks.measure_times(
-        MODE,
-        "float32",
-        0,
-        batch=2,
-        size=4,
-        contenders=[REFERENCE, SUBJECT, "matmul"],
-        effort=EFFORT,
+    cases = [
+        ("ResNet-20", networks.TRAIN, 2, 4),
+        ("ResNet-50", networks.PREDICT, 1, 4),
+    ]
+    contenders = [REFERENCE, SUBJECT, "matmul", networks.PEER]
+    small, large = networks.measure_times(
+        MODE, "float32", 0, cases=cases, contenders=contenders, effort=EFFORT
     )
-    directions = [row["direction"] for row in rows]
-    assert directions == [networks.TRAIN, networks.PREDICT]
-    for row in rows:
-        assert list(row["contenders"]) == [REFERENCE, SUBJECT, "matmul"]
+    assert (small["label"], small["direction"]) == (
+        "ResNet-20, 2×4²",
+        networks.TRAIN,
+    )
+    assert list(small["contenders"]) == contenders[:-1]
+    assert list(large["contenders"]) == contenders
+    for row in (small, large):
         assert 0 < row["contenders"][SUBJECT]["ratio"] < math.inf
 
 
 @pytest.mark.parametrize("mode", backends.MODES[BACKEND])
 def test_network_step_trains(tiny_networks, mode):
-    step = networks.make_step(
-        SUBJECT, 4, 4, networks.TRAIN, mode, "float32", seed=0
-    )
+    case = networks.Case("ResNet-20", networks.TRAIN, 4, 4)
+    step = networks.make_step(SUBJECT, case, mode, "float32", seed=0)
     first = float(step.launch()["loss"])
     step(20)
     # Keras logs the mean since the beginning.
@@ -139,11 +142,20 @@ def test_network_step_trains(tiny_networks, mode):
 
 
 def test_networks_takes_the_resnets():
-    model = networks.make_model(SUBJECT, 8, "float32", MODE)
-    assert model.name == "awresnet20"
+    policy = keras.config.dtype_policy().name
+    case = networks.Case("ResNet-20", networks.TRAIN, 1, 8)
+    made = {
+        contender: networks.make_model(contender, case, "mixed_bfloat16", MODE)
+        for contender in (REFERENCE, SUBJECT)
+    }
+    assert [model.name for model in made.values()] == ["resnet20", "awresnet20"]
+    model = made[SUBJECT]
     assert model.input_shape == (None, 8, 8, 3)
-    assert model.output_shape == (None, networks.CLASSES)
-    assert sum(isinstance(layer, AWConv2D) for layer in model.layers) == 18
+    assert model.output_shape == (None, 10)
+    converted = [x for x in model.layers if isinstance(x, AWConv2D)]
+    assert len(converted) == 18
+    assert {x.dtype_policy.name for x in converted} == {"mixed_bfloat16"}
+    assert keras.config.dtype_policy().name == policy
 
 
 def test_awconv_memory_is_measured():
