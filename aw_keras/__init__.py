@@ -1,6 +1,6 @@
 """Convolutional networks with attention, as ordinary Keras models."""
 
-from aw_keras import applications, layers, ops
+from aw_keras import applications, layers, ops, weights
 from aw_keras.convert import fold_attention, to_aw
 from aw_keras.layers import AWConv2D, AWDepthwiseConv2D
 
@@ -14,4 +14,5 @@ __all__ = [
     "layers",
     "ops",
     "to_aw",
+    "weights",
 ]

@@ -55,10 +55,11 @@ def format_ratio(timing):
     """Returns a ratio as text, marked if it was measured only once.
 
     Args:
-        timing: Record of a `Timing`, or `None` for a peer that cannot run.
+        timing: Record of a `Timing`, or `None` for a peer that cannot run or
+            that there is not.
     """
     if timing is None:
-        return "unable"
+        return "-"
     if timing["gave_up"]:
         return f">{GIVE_UP_RATIO:g} ({timing['ratio']:.0f})"
     return f"{timing['ratio']:.2f}"
@@ -107,7 +108,6 @@ def print_ratios(title, rows, in_mean=()):
                 row["label"],
                 f"{row['contenders'][REFERENCE]['ms']:.2f}",
                 *(format_ratio(row["contenders"].get(name)) for name in names),
-                f"{_against_best(row['contenders']):.2f}",
             ]
             for row in rows
             if row["direction"] == direction
@@ -121,8 +121,8 @@ def print_ratios(title, rows, in_mean=()):
             ]
             count = sum(line[0] in in_mean for line in lines)
             label = f"geometric mean over {count}"
-            lines.append([label, "", *cells, ""])
-        header = [direction, f"{REFERENCE} ms", *names, f"{SUBJECT} / best"]
+            lines.append([label, "", *cells])
+        header = [direction, f"{REFERENCE} ms", *names]
         print_table(title, header, lines)
 
 
@@ -244,12 +244,6 @@ def _draw_axes(panel, title, labels):
     panel.set_xticks(
         range(len(labels)), [label.replace(" ", "\n") for label in labels]
     )
-
-
-def _against_best(contenders):
-    """Returns the subject's ratio over the smallest but the reference's."""
-    ratios = [c["ratio"] for n, c in contenders.items() if n != REFERENCE]
-    return contenders[SUBJECT]["ratio"] / min(ratios)
 
 
 def _contenders(rows):

@@ -140,7 +140,14 @@ def _tensorflow_cpu_xla(geometry, x_shape, filters):
 def _torch_cpu(geometry, x_shape, filters):
     if geometry.kernel_size == (1, 1):
         return "matmul", "matmul"
-    return "grouped", "grouped"
+    pixels = output_pixels(geometry, x_shape)
+    if geometry.groups > 1 or pixels > 256:
+        return "grouped", "grouped"
+    elements = kernel_elements(geometry, x_shape, filters)
+    if elements >= 2_000_000:
+        return "tiles", "tiles"
+    forward = "shifted" if pixels <= 200 else "grouped"
+    return forward, "matmul" if elements >= 30_000 else "shifted"
 
 
 _RULES = {

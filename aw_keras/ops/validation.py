@@ -1,6 +1,6 @@
 """Checks at the door: arguments and shapes that the operations accept."""
 
-from keras import config, ops
+from keras import config, ops, utils
 
 
 def pair(name, value):
@@ -68,6 +68,12 @@ def check_attention_shapes(
     require_rank("expand_kernel", expand_kernel, 3)
     require_rank("expand_bias", expand_bias, 2)
     channels = input_channels(x, data_format)
+    if utils.is_keras_tensor(x) and None in x.shape[1:]:
+        raise ValueError(
+            "Expected the height and width of a symbolic input to be known; "
+            "`aw_keras.layers.AWConv2D` takes unknown ones. "
+            f"Received: x.shape={x.shape}"
+        )
     units = reduce_kernel.shape[1]
     per_group, kernel_channels, _ = expand_kernel.shape
     fits = (

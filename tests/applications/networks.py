@@ -37,6 +37,14 @@ SMALL = {
     ),
 }
 
+#: Those that the tests run: under JAX, which compiles every shape of every
+#: operation, one of each kind of block.
+RUN = (
+    ("AWCBAMResNet", "AttentionCNN", "AWDenseNet", "SEBottleneck")
+    if keras.backend.backend() == "jax"
+    else tuple(SMALL)
+)
+
 CHANNELS_FIRST_RUNS = keras.backend.backend() != "tensorflow"
 
 

@@ -14,6 +14,7 @@ from aw_keras import applications
 from aw_keras.applications import CIFARResNet, complexity
 from tests.applications.networks import (
     CHANNELS_FIRST_RUNS,
+    RUN,
     SMALL,
     VARIANTS,
     images,
@@ -24,7 +25,9 @@ from tests.applications.networks import (
 GOLDEN = pathlib.Path(__file__).parent / "networks.csv"
 SIZE = (12, 16)
 
-small_networks = pytest.mark.parametrize("build", SMALL.values(), ids=SMALL)
+small_networks = pytest.mark.parametrize(
+    "build", [SMALL[name] for name in RUN], ids=RUN
+)
 
 
 def facts(name):

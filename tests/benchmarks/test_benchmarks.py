@@ -197,7 +197,7 @@ def test_ratio_measured_once_is_marked():
     once = {"gave_up": True, "ratio": 412.3}
     assert report.format_ratio(once) == ">25 (412)"
     assert report.format_ratio({"gave_up": False, "ratio": 1.234}) == "1.23"
-    assert report.format_ratio(None) == "unable"
+    assert report.format_ratio(None) == "-"
 
 
 def test_plain_table_aligns_numbers_right():

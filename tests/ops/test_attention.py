@@ -259,3 +259,15 @@ if BACKEND == "tensorflow":
                 attention(tf.constant(x)),
                 reference.kernel_attention(x, *arrays[1:], (3, 2), data_format),
             )
+
+
+def test_symbolic_inputs_of_unknown_size_are_refused():
+    weights = [
+        np.zeros(shape, "float32")
+        for shape in reference.attention_shapes(4, 4, 2, 16)
+    ]
+    message = "Expected the height and width.*Received: x.shape=.*None"
+    with pytest.raises(ValueError, match=message):
+        ops.kernel_attention(
+            keras.Input((None, None, 4)), *weights, kernel_size=3
+        )

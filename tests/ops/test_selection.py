@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from aw_keras import ops
+from aw_keras.ops import selection
+from aw_keras.ops.convolution import convolution_geometry
 from aw_keras.ops.implementations import TABLE
 from tests.backends import BACKEND, run
 
@@ -103,6 +105,45 @@ def test_an_empty_or_automatic_environment_changes_nothing(
     automatic = chosen()
     monkeypatch.setenv(VARIABLE, value)
     assert chosen() == automatic
+
+
+def test_an_automatic_context_overrules_the_environment(
+    chosen, others, monkeypatch
+):
+    automatic = chosen()
+    monkeypatch.setenv(VARIABLE, others[0])
+    with ops.use_implementation("auto"):
+        assert chosen() == automatic
+
+
+@pytest.mark.parametrize(
+    "batch, kernel, groups, names",
+    [
+        (8, (3, 3), 1, ("grouped", "matmul")),
+        (None, (3, 3), 1, ("matmul", "matmul")),  # To be exported, perhaps.
+        (None, (1, 1), 1, ("matmul", "matmul")),
+        (None, (3, 3), 4, ("shifted", "shifted")),
+    ],
+)
+def test_automatic_choice_on_an_accelerator(
+    batch, kernel, groups, names, monkeypatch
+):
+    monkeypatch.setattr(selection.active, "device", lambda: "gpu")
+    geometry = convolution_geometry(kernel, 1, "same", 1, groups)
+    assert selection.automatic(geometry, (batch, 6, 6, 4), 8) == names
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize("size", [(None, None), (1, 1), (7, 7), (56, 56)])
+@pytest.mark.parametrize("channels", [4, 64, 512])
+def test_automatic_choice_names_implementations(batch, size, channels):
+    for groups in (1, 2, channels):
+        for kernel in ((1, 1), (3, 3)):
+            geometry = convolution_geometry(kernel, 1, "same", 1, groups)
+            names = selection.automatic(
+                geometry, (batch, *size, channels), channels
+            )
+            assert set(names) <= set(ops.IMPLEMENTATIONS)
 
 
 def test_contexts_nest(chosen, others):
