@@ -184,14 +184,17 @@ def draw_ratios(path, title, results):
     from matplotlib.figure import Figure
 
     rows = [row for result in results for row in result["rows"]]
-    directions, labels = _unique(rows, "direction"), _unique(rows, "label")
+    directions, all_labels = _unique(rows, "direction"), _unique(rows, "label")
     figure = Figure(
-        figsize=(max(7, 1.1 * len(labels)), 1 + 3.6 * len(directions)),
+        figsize=(max(7, 1.1 * len(all_labels)), 1 + 3.6 * len(directions)),
         layout="constrained",
     )
-    panels = figure.subplots(len(directions), squeeze=False, sharex=True)[:, 0]
+    panels = figure.subplots(len(directions), squeeze=False)[:, 0]
     width = 0.8 / len(results)
     for panel, direction in zip(panels, directions, strict=True):
+        labels = _unique(
+            [row for row in rows if row["direction"] == direction], "label"
+        )
         for index, result in enumerate(results):
             _draw_bars(
                 panel,
@@ -208,7 +211,10 @@ def draw_ratios(path, title, results):
     handles, names = panels[0].get_legend_handles_labels()
     legend = dict(zip(names, handles, strict=True))
     figure.legend(
-        legend.values(), legend.keys(), loc="outside upper center", ncols=4
+        legend.values(),
+        legend.keys(),
+        loc="outside upper center",
+        ncols=max(2, len(all_labels) // 3),
     )
     figure.savefig(path, dpi=130)
 
