@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from aw_keras.layers import AWConv2D, AWDepthwiseConv2D
+from aw_keras.ops.validation import check_positive_integer
 
 # Exact types: a subclass may compute something else with its kernel.
 _ATTENTIONAL = {
@@ -570,11 +571,7 @@ class _Batches:
     """The inputs in `data`, as NumPy arrays; can be iterated over twice."""
 
     def __init__(self, model, data, batch_size):
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(
-                "Expected `batch_size` to be a positive integer. "
-                f"Received: batch_size={batch_size}"
-            )
+        check_positive_integer("batch_size", batch_size)
         self.inputs = model.inputs
         if all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data)):
             self.batches = _slices(self._checked(data), batch_size)

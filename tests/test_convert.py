@@ -260,7 +260,10 @@ def test_unknown_sizes():
         assert_same(outputs(converted, x), outputs(model, x))
 
 
-@pytest.mark.skipif(not CHANNELS_FIRST, reason="not on the CPU")
+@pytest.mark.skipif(
+    not CHANNELS_FIRST,
+    reason=("TensorFlow has no channels-first convolution on the CPU"),
+)
 def test_channels_first():
     inputs = keras.Input((3, 8, 8))
     options = dict(padding="same", data_format="channels_first")

@@ -21,6 +21,7 @@ from aw_keras.applications.preprocessing import (
 )
 from aw_keras.applications.toolkit import KerasToolkit
 from aw_keras.applications.variants import register_variants
+from aw_keras.ops.validation import check_positive_integer
 
 decode_predictions = decode_cifar
 preprocess_input = preprocess_cifar
@@ -107,11 +108,7 @@ def DenseNetBC(
             "Expected `depth` to be 6n + 4 for a positive integer n. "
             f"Received: depth={depth}"
         )
-    if not isinstance(growth_rate, int) or growth_rate < 1:
-        raise ValueError(
-            "Expected `growth_rate` to be a positive integer. "
-            f"Received: growth_rate={growth_rate}"
-        )
+    check_positive_integer("growth_rate", growth_rate)
     assembly = Assembly.from_arguments(locals())
     toolkit = KerasToolkit.from_arguments(
         data_format, dtype, reduction=reduction, epsilon=1.001e-5

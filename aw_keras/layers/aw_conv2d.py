@@ -7,6 +7,7 @@ from keras import initializers
 
 from aw_keras import ops as aw_ops
 from aw_keras.ops.selection import check_implementation
+from aw_keras.ops.validation import check_positive_integer
 
 _MINIMUM_UNITS = 4
 
@@ -128,11 +129,7 @@ class AWConv2D(keras.layers.Conv2D):
             bias_constraint=bias_constraint,
             **kwargs,
         )
-        if not isinstance(reduction, int) or reduction < 1:
-            raise ValueError(
-                "Expected `reduction` to be a positive integer. "
-                f"Received: reduction={reduction}"
-            )
+        check_positive_integer("reduction", reduction)
         self.reduction = reduction
         self.attention_expand_initializer = initializers.get(
             attention_expand_initializer

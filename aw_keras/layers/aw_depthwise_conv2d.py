@@ -4,6 +4,7 @@ import keras
 from keras import initializers
 
 from aw_keras.layers.aw_conv2d import AWConv2D
+from aw_keras.ops.validation import check_positive_integer
 
 
 @keras.saving.register_keras_serializable(package="aw_keras")
@@ -71,11 +72,7 @@ class AWDepthwiseConv2D(AWConv2D):
         implementation="auto",
         **kwargs,
     ):
-        if not isinstance(depth_multiplier, int) or depth_multiplier < 1:
-            raise ValueError(
-                "Expected `depth_multiplier` to be a positive integer. "
-                f"Received: depth_multiplier={depth_multiplier}"
-            )
+        check_positive_integer("depth_multiplier", depth_multiplier)
         super().__init__(
             filters=None,
             kernel_size=kernel_size,

@@ -119,14 +119,6 @@ def dense(x, kernel, bias=0):
     return y + ops.cast(bias, x.dtype)
 
 
-def check_positive_integer(argument, value):
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"Expected `{argument}` to be a positive integer. "
-            f"Received: {argument}={value}"
-        )
-
-
 def check_choice(argument, value, choices):
     if value not in choices:
         raise ValueError(

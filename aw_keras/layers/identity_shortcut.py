@@ -8,7 +8,10 @@ zeros for the channels that it does not have.
 import keras
 from keras import layers, ops
 
-from aw_keras.ops.validation import standard_data_format
+from aw_keras.ops.validation import (
+    check_positive_integer,
+    standard_data_format,
+)
 
 
 @keras.saving.register_keras_serializable(package="aw_keras")
@@ -53,12 +56,8 @@ class IdentityShortcut(layers.Layer):
 
     def __init__(self, filters, strides=1, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        for argument, value in (("filters", filters), ("strides", strides)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"Expected `{argument}` to be a positive integer. "
-                    f"Received: {argument}={value}"
-                )
+        check_positive_integer("filters", filters)
+        check_positive_integer("strides", strides)
         self.filters = filters
         self.strides = strides
         self.data_format = standard_data_format(data_format)

@@ -7,10 +7,9 @@ from aw_keras.layers.base_attention import (
     BaseAttention,
     accurate,
     check_choice,
-    check_positive_integer,
     dense,
 )
-from aw_keras.ops.validation import channels_last
+from aw_keras.ops.validation import channels_last, check_positive_integer
 
 _MODES = ("embedded_gaussian", "dot_product")
 

@@ -6,11 +6,11 @@ from keras import ops
 from aw_keras.layers.base_attention import (
     BaseAttention,
     accurate,
-    check_positive_integer,
     dense,
     mean,
 )
 from aw_keras.ops.backends import active
+from aw_keras.ops.validation import check_positive_integer
 
 
 @keras.saving.register_keras_serializable(package="aw_keras")

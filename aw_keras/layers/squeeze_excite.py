@@ -3,12 +3,8 @@
 import keras
 from keras import ops
 
-from aw_keras.layers.base_attention import (
-    BaseAttention,
-    check_positive_integer,
-    dense,
-    mean,
-)
+from aw_keras.layers.base_attention import BaseAttention, dense, mean
+from aw_keras.ops.validation import check_positive_integer
 
 
 @keras.saving.register_keras_serializable(package="aw_keras")

@@ -12,6 +12,7 @@ from aw_keras.ops.validation import (
     channels_last,
     check_attention_shapes,
     check_convolution,
+    check_positive_integer,
     pair,
     require_rank,
     standard_data_format,
@@ -221,11 +222,7 @@ def convolution_geometry(kernel_size, strides, padding, dilation_rate, groups):
             "Expected `padding` to be 'valid' or 'same'. "
             f"Received: padding={padding}"
         )
-    if not isinstance(groups, int) or groups < 1:
-        raise ValueError(
-            f"Expected `groups` to be a positive integer. "
-            f"Received: groups={groups}"
-        )
+    check_positive_integer("groups", groups)
     return Conv2DGeometry(
         kernel_size=pair("kernel_size", kernel_size),
         strides=pair("strides", strides),

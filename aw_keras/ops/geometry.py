@@ -6,6 +6,7 @@ into the input's frame. Tensors here are channels-last.
 """
 
 import dataclasses
+import math
 
 from keras import ops
 
@@ -37,6 +38,10 @@ class Conv2DGeometry:
             else (extent - reach) // stride + 1
             for extent, reach, stride in zip(size, self.reach, self.strides)
         )
+
+    def kernel_elements(self, channels, filters):
+        """Number of elements of one kernel, for so many input channels."""
+        return math.prod(self.kernel_size) * channels // self.groups * filters
 
     def static_output(self, shape, filters):
         """Channels-last output shape; `None` where `shape` is unknown."""

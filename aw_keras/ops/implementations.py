@@ -97,7 +97,8 @@ def _chunk_samples(geometry, x, own, shared):
     shape = static(x.shape[1:])
     if None in shape:
         return _CHUNK_SAMPLES
-    elements = max(_kernel_elements(geometry, x, own, shared), math.prod(shape))
+    kernel = geometry.kernel_elements(shape[-1], filters_of(shared, own))
+    elements = max(kernel, math.prod(shape))
     fitting = tiles.CACHE_ELEMENTS // max(elements, 1)
     return max(1, fitting // _CHUNK_SAMPLES) * _CHUNK_SAMPLES
 
@@ -133,12 +134,6 @@ def _loop_backward(geometry, source, x, own, shared, dy):
         ((ops.shape(x)[1:], x.dtype), (own.shape[1:], own.dtype)),
     )
     return dx, d_own, d_shared
-
-
-def _kernel_elements(geometry, x, own, shared):
-    """Number of elements of one sample's kernel."""
-    channels = x.shape[-1] // geometry.groups
-    return math.prod(geometry.kernel_size) * channels * filters_of(shared, own)
 
 
 def _single(geometry, kernels):

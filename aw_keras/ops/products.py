@@ -19,7 +19,7 @@ def matmul_forward(geometry, source, x, own, shared):
 
 def matmul_backward(geometry, source, x, own, shared, dy):
     size, output_size = spatial_size(x), ops.shape(dy)[1:3]
-    dy = ops.reshape(dy, (-1, output_size[0] * output_size[1], dy.shape[-1]))
+    dy = _flat_pixels(dy)
     kernels, pull_kernels = source.stacked_with_vjp(shared, own)
     columns = _contract_dx(geometry, dy, _flat_patches(kernels))
     columns = _split_patches(geometry, columns, output_size)

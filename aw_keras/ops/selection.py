@@ -98,12 +98,12 @@ def _batched(geometry, x_shape, filters):
     if x_shape[-1] == geometry.groups:
         return "shifted", "shifted"
     if x_shape[0] is None:
-        return "matmul", "matmul"  # JAX exports no unknown number of groups.
+        return "matmul", "matmul"  # An export would go sample by sample.
     return "grouped", "matmul"
 
 
 def _jax_cpu(geometry, x_shape, filters):
-    elements = kernel_elements(geometry, x_shape, filters)
+    elements = geometry.kernel_elements(x_shape[-1], filters)
     if geometry.kernel_size == (1, 1):
         return "matmul", "tiles" if elements >= 100_000 else "matmul"
     if x_shape[-1] == geometry.groups:
@@ -133,7 +133,7 @@ def _tensorflow_cpu_xla(geometry, x_shape, filters):
         return "shifted", "shifted"
     if megaflops(geometry, x_shape, filters) >= 50:
         return "loop", "tiles"
-    large = kernel_elements(geometry, x_shape, filters) >= 8_000
+    large = geometry.kernel_elements(x_shape[-1], filters) >= 8_000
     return "loop", "shifted" if large else "matmul"
 
 
@@ -143,7 +143,7 @@ def _torch_cpu(geometry, x_shape, filters):
     pixels = output_pixels(geometry, x_shape)
     if geometry.groups > 1 or pixels > 256:
         return "grouped", "grouped"
-    elements = kernel_elements(geometry, x_shape, filters)
+    elements = geometry.kernel_elements(x_shape[-1], filters)
     if elements >= 2_000_000:
         return "tiles", "tiles"
     forward = "shifted" if pixels <= 200 else "grouped"
@@ -163,9 +163,8 @@ def megaflops(geometry, x_shape, filters):
 
     Infinite where the size of the input is unknown.
     """
-    channels = x_shape[-1] // geometry.groups
-    work = math.prod(geometry.kernel_size) * channels * filters
-    return 2e-6 * output_pixels(geometry, x_shape) * work
+    elements = geometry.kernel_elements(x_shape[-1], filters)
+    return 2e-6 * output_pixels(geometry, x_shape) * elements
 
 
 def output_pixels(geometry, x_shape):
@@ -173,9 +172,3 @@ def output_pixels(geometry, x_shape):
     if None in x_shape[1:3]:
         return math.inf
     return math.prod(geometry.output_size(x_shape[1:3]))
-
-
-def kernel_elements(geometry, x_shape, filters):
-    """Number of elements of one sample's kernel."""
-    channels = x_shape[-1] // geometry.groups
-    return math.prod(geometry.kernel_size) * channels * filters

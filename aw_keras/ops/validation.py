@@ -19,6 +19,15 @@ def pair(name, value):
     return first, second
 
 
+def check_positive_integer(name, value):
+    """Raise a ValueError unless `value` is a positive integer."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Expected `{name}` to be a positive integer. "
+            f"Received: {name}={value}"
+        )
+
+
 def standard_data_format(data_format):
     """`data_format`, or Keras' default for `None`; others are refused."""
     if data_format is None:
