@@ -81,7 +81,7 @@ def list_models(pattern="*", pretrained=False):
     ]
 
 
-def create_model(name, **kwargs):
+def create_model(name, /, **kwargs):
     """Instantiates a network by its name.
 
     Example:
@@ -92,7 +92,7 @@ def create_model(name, **kwargs):
 
     Args:
         name: One of `list_models()`, in any case.
-        **kwargs: Arguments of the network's function.
+        **kwargs: Arguments of the network's function, `name` of the model too.
 
     Returns:
         A `keras.Model`.

@@ -1,11 +1,22 @@
-"""Small members of every family, and what the tests do with them."""
+"""The networks that the tests run, and what they do with them.
+
+These are small members of every family, or, with `AW_KERAS_TEST_NETWORKS=all`
+in the environment, every registered network.
+"""
 
 import functools
+import os
 
 import keras
 import numpy as np
 
-from aw_keras.applications import CIFARResNet, DenseNetBC, ImageNetResNet
+from aw_keras.applications import (
+    CIFARResNet,
+    DenseNetBC,
+    ImageNetResNet,
+    create_model,
+    list_models,
+)
 
 #: What distinguishes the variants of a network, by the prefix of its name.
 VARIANTS = {
@@ -37,15 +48,24 @@ SMALL = {
     ),
 }
 
-#: Those that the tests run: under JAX, which compiles every shape of every
-#: operation, one of each kind of block.
-RUN = (
-    ("AWCBAMResNet", "AttentionCNN", "AWDenseNet", "SEBottleneck")
-    if keras.backend.backend() == "jax"
-    else tuple(SMALL)
-)
-
 CHANNELS_FIRST_RUNS = keras.backend.backend() != "tensorflow"
+
+
+def _run():
+    if os.environ.get("AW_KERAS_TEST_NETWORKS") == "all":
+        return {
+            name: functools.partial(create_model, name)
+            for name in list_models()
+        }
+    if keras.backend.backend() != "jax":
+        return SMALL
+    # JAX compiles every shape of every operation: one of each kind of block.
+    kinds = ("AWCBAMResNet", "AttentionCNN", "AWDenseNet", "SEBottleneck")
+    return {name: SMALL[name] for name in kinds}
+
+
+#: The networks that the tests run, by name.
+RUN = _run()
 
 
 def images(*shape):
@@ -57,10 +77,7 @@ def predict(model, x):
 
 
 def randomise(model):
-    """Gives every weight, the batch norms' statistics too, its own value.
-
-    Activations keep their scale, whatever the depth.
-    """
+    """Gives every weight, the batch norms' statistics too, its own value."""
     rng = np.random.default_rng(1)
     for weight in model.weights:
         fan = np.prod(weight.shape[:-1])
@@ -68,4 +85,24 @@ def randomise(model):
         if weight.name in ("gamma", "moving_variance"):
             value = rng.uniform(0.5, 1.5, weight.shape)
         weight.assign(value)
+    return model
+
+
+def calibrate(model):
+    """Gives batch norms the statistics of their input; returns the model.
+
+    Random ones would let activations grow from block to block until a network
+    of a hundred layers gives nothing but zeros and ones.
+    """
+    norms = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for norm in norms:
+        norm.momentum = 0.0
+    shape = [size or 12 for size in model.input_shape[1:]]
+    model(images(4, *shape), training=True)
+    for norm in norms:
+        norm.momentum = 0.99
     return model
