@@ -1,11 +1,14 @@
 """Labelled images from wherever they are, behind one function.
 
-`load` takes the name of an embedded data set, a folder of class folders, or a
-tar archive of one, and gives NumPy arrays. Archives are read in place: nothing
-is ever unpacked to the disk.
+`load` takes the name of an embedded data set, a folder of class folders, a tar
+archive of one, or the name of a data set of TensorFlow Datasets. It gives
+NumPy arrays, or what reads the images one by one when they do not all fit.
+Archives are read in place: nothing is ever unpacked to the disk.
 """
 
 import dataclasses
+import functools
+import importlib.util
 import io
 import lzma
 import pathlib
@@ -25,7 +28,8 @@ class Dataset:
 
     Attributes:
         class_names: Tuple of strings; a label is a place in it.
-        x_train: uint8 array `(samples, height, width, channels)`.
+        x_train: uint8 array `(samples, height, width, channels)`; or array
+            `(samples,)` of functions that read the bytes of an encoded image.
         y_train: int64 array `(samples,)`.
         x_test: Like `x_train`.
         y_test: Like `y_train`.
@@ -37,17 +41,24 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
 
+    @property
+    def encoded(self):
+        """Whether images are yet to be read and decoded."""
+        return self.x_train.dtype == object
 
-def load(source):
+
+def load(source, encoded=False):
     """Loads labelled images.
 
     Args:
         source: `"digits"` for scikit-learn's 1,797 handwritten digits of 8x8
             grey pixels; or the path of a folder that holds
             `train/<class>/<image>` and `test/<class>/<image>`; or the path of
-            a tar archive of such a folder, in any compression. Images become
-            RGB; all must have one size. Files that are not images are
-            ignored.
+            a tar archive of such a folder, in any compression; or a name of
+            TensorFlow Datasets, where that is installed. Images become RGB;
+            all must have one size. Files that are not images are ignored.
+        encoded: Whether to leave the images to be read later, of any size.
+            Those of an archive stay in memory as they are encoded.
 
     Returns:
         A `Dataset`.
@@ -62,25 +73,22 @@ def load(source):
         return _digits()
     path = pathlib.Path(source)
     if not path.exists():
+        if importlib.util.find_spec("tensorflow_datasets"):
+            from zoo import tfds
+
+            return tfds.load(source, encoded)
         raise FileNotFoundError(
-            "Expected `source` to be 'digits', or the path of a folder or a "
-            f"tar archive. Received: source={source}"
+            "Expected `source` to be 'digits', the path of a folder or a tar "
+            "archive, or, with tensorflow-datasets installed, a name of "
+            f"TensorFlow Datasets. Received: source={source}"
         )
     files = _folder_files(path) if path.is_dir() else _tar_files(path)
     splits = {"train": ([], []), "test": ([], [])}
-    size = None
-    for split, label, name, content in files:
-        image = _decode(content, f"{path}: {name}")
-        size = size or image.shape
-        if image.shape != size:
-            raise ValueError(
-                f"Expected every image to have the shape {size} of the first. "
-                f"Received: {path}: {name} of shape {image.shape}"
-            )
+    for split, label, name, read in files:
         images, labels = splits[split]
-        images.append(image)
+        images.append(read if encoded else (name, _decode(read(), path, name)))
         labels.append(label)
-    return _from_splits(splits, path)
+    return _from_splits(splits, path, encoded)
 
 
 def take(dataset, limit, seed):
@@ -116,7 +124,7 @@ def _digits():
     return Dataset(class_names, x_train, y_train, x_test, y_test)
 
 
-def _from_splits(splits, path):
+def _from_splits(splits, path, encoded):
     for split, (images, _) in splits.items():
         if not images:
             raise ValueError(
@@ -131,15 +139,35 @@ def _from_splits(splits, path):
             f"{path} with {', '.join(sorted(unknown))} in test/ only"
         )
     place = {name: index for index, name in enumerate(class_names)}
+    stack = functions if encoded else functools.partial(_stacked, path=path)
     arrays = []
     for images, labels in splits.values():
-        arrays.append(np.stack(images))
+        arrays.append(stack(images))
         arrays.append(np.array([place[label] for label in labels]))
     return Dataset(class_names, *arrays)
 
 
+def functions(items):
+    """Array of functions, as `Dataset` has them for encoded images."""
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def _stacked(named_images, path):
+    size = named_images[0][1].shape
+    for name, image in named_images:
+        if image.shape != size:
+            raise ValueError(
+                f"Expected every image to have the shape {size} of the first; "
+                "set `image_size` for images of any size. "
+                f"Received: {path}: {name} of shape {image.shape}"
+            )
+    return np.stack([image for _, image in named_images])
+
+
 def _folder_files(folder):
-    """Yields `(split, class, name, bytes)` of every image in a folder."""
+    """Yields `(split, class, name, read)` of every image in a folder."""
     files = [
         (file, where)
         for file in sorted(folder.rglob("*"))
@@ -149,11 +177,11 @@ def _folder_files(folder):
         files, "Reading images", transient=True
     ):
         name = file.relative_to(folder)
-        yield split, label, name, file.read_bytes()
+        yield split, label, name, file.read_bytes
 
 
 def _tar_files(path):
-    """Yields `(split, class, name, bytes)` of every image in an archive."""
+    """Yields `(split, class, name, read)` of every image in an archive."""
     try:
         with (
             rich.progress.open(
@@ -165,7 +193,7 @@ def _tar_files(path):
                 where = _where(pathlib.PurePosixPath(member.name))
                 if where and member.isfile():
                     content = archive.extractfile(member).read()
-                    yield *where, member.name, content
+                    yield *where, member.name, lambda content=content: content
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise ValueError(
             "Expected a folder or a complete tar archive. "
@@ -183,7 +211,7 @@ def _where(path):
     return None
 
 
-def _decode(content, name):
+def _decode(content, path, name):
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
             return np.asarray(image.convert("RGB"))
@@ -194,5 +222,5 @@ def _decode(content, name):
         PIL.Image.DecompressionBombError,
     ) as error:
         raise ValueError(
-            f"Expected an image. Received: {name} ({error})"
+            f"Expected an image. Received: {path}: {name} ({error})"
         ) from error

@@ -1,0 +1,139 @@
+"""Checkpoints that survive whatever happens to the process that writes them.
+
+A checkpoint is a NumPy archive: every variable of model and optimizer, and
+what was recorded so far. Its checksums tell a damaged file, a new one replaces
+nothing before it is complete, and the one before it is kept.
+"""
+
+import json
+import os
+import pathlib
+import warnings
+import zipfile
+import zlib
+
+import keras
+import numpy as np
+
+KEPT = 2
+_RECORD = "record"
+
+
+def save(folder, model, step, record, writes=True):
+    """Writes a checkpoint, and removes all but the last ones.
+
+    Args:
+        folder: `pathlib.Path`; is made if need be.
+        model: Compiled and built `keras.Model`.
+        step: Integer, the number of steps that were done.
+        record: What `restore` gives back; JSON can express it.
+        writes: Whether to write; reading the variables of a distributed model
+            may need all processes.
+
+    Raises:
+        OSError: If it cannot be written. Those before it are still there.
+    """
+    arrays = dict(zip(*_named(model)))
+    arrays = {k: keras.ops.convert_to_numpy(v) for k, v in arrays.items()}
+    if not writes:
+        return
+    arrays[_RECORD] = np.array(json.dumps({"step": step, **record}))
+    folder.mkdir(parents=True, exist_ok=True)
+    replace(
+        folder / f"{step:09d}.npz", lambda file: np.savez(file, **arrays)
+    )
+    for path in _paths(folder)[KEPT:]:
+        path.unlink(missing_ok=True)
+
+
+def restore(folder, model):
+    """Fills model and optimizer from the last checkpoint that is whole.
+
+    Args:
+        folder: `pathlib.Path`, which need not exist.
+        model: Compiled and built `keras.Model`, as it was saved.
+
+    Returns:
+        The record of the checkpoint with its `"step"`, which is 0 where
+        there is no checkpoint.
+
+    Raises:
+        ValueError: If there are checkpoints, but all are damaged or none fits
+            the model.
+    """
+    paths = _paths(folder)
+    for path in paths:
+        try:
+            arrays = _read(path)
+        except (OSError, ValueError, EOFError, KeyError) as error:
+            problem = error
+        except (zipfile.BadZipFile, zlib.error) as error:
+            problem = error
+        else:
+            _fill(model, arrays, path)
+            return json.loads(str(arrays[_RECORD]))
+        warnings.warn(
+            f"{path} is damaged and passed over ({problem}).", stacklevel=2
+        )
+    if paths:
+        raise ValueError(
+            "Expected a checkpoint that is whole. Remove the folder to begin "
+            f"again. Received: {', '.join(map(str, paths))}"
+        )
+    return {"step": 0}
+
+
+def replace(path, write):
+    """Writes a file that is complete before it takes its name.
+
+    Args:
+        path: `pathlib.Path`.
+        write: Function of a binary file.
+
+    Raises:
+        OSError: If it cannot be written. What `path` was, it still is.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_text(path, text):
+    """`replace`, of a text."""
+    replace(path, lambda file: file.write(text.encode()))
+
+
+def _paths(folder):
+    return sorted(pathlib.Path(folder).glob("*.npz"), reverse=True)
+
+
+def _read(path):
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays[_RECORD]  # Without it, it is none of ours.
+    return arrays
+
+
+def _named(model):
+    variables = [*model.variables, *model.optimizer.variables]
+    names = [f"{i:04d} {v.path}" for i, v in enumerate(variables)]
+    return names, variables
+
+
+def _fill(model, arrays, path):
+    _, variables = _named(model)
+    values = [value for name, value in arrays.items() if name != _RECORD]
+    shapes = [tuple(variable.shape) for variable in variables]
+    if [value.shape for value in values] != shapes:
+        raise ValueError(
+            "Expected a checkpoint of this network and optimizer. "
+            f"Received: {path}"
+        )
+    for variable, value in zip(variables, values):
+        variable.assign(value)
