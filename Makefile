@@ -11,12 +11,13 @@ PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
 # What every backend has to pass, examples in docstrings included; the other
 # tests start processes of their own and run once.
-ONCE := tests/benchmarks tests/zoo tests/test_package.py tests/test_readme.py
+ONCE := tests/benchmarks tests/zoo tests/test_package.py tests/test_readme.py \
+	tests/weights/test_download.py tests/weights/test_released.py
 CORE := aw_keras tests $(ONCE:%=--ignore=%)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart train test test-tensorflow test-jax test-torch \
-	test-once lint format benchmark clean
+	test-once test-networks lint format benchmark clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -56,6 +57,11 @@ test-torch: venv
 
 test-once: venv
 	KERAS_BACKEND=tensorflow $(PYTEST) $(ONCE)
+
+# Channels-first convolutions, too, run on the CPU under PyTorch.
+test-networks: venv ## Test every network in full size (an hour; torch)
+	AW_KERAS_TEST_NETWORKS=all KERAS_BACKEND=torch $(PYTEST) \
+		-o tmp_path_retention_policy=none tests/applications/test_networks.py
 
 lint: venv ## Check style and format
 	$(BIN)/ruff check .

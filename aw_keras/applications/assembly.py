@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from aw_keras.applications.registry import list_models
+from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.applications.topology import check_choice
 from aw_keras.weights import loading
 
@@ -114,9 +114,15 @@ class Assembly:
 def _check_file(weights, name):
     if isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights):
         return
-    pretrained = ", ".join(list_models(pretrained=True))
+    owners = {}
+    for model in list_models(pretrained=True):
+        for known in get_entry(model).weights:
+            owners.setdefault(known, []).append(model)
+    pretrained = "".join(
+        f", or '{known}' for one of {', '.join(models)}"
+        for known, models in owners.items()
+    )
     raise ValueError(
-        "Expected `weights` to be `None`, the path of a weights file, or "
-        f"'imagenet' for one of {pretrained}. "
-        f"Received: weights={weights} for name={name}"
+        "Expected `weights` to be `None`, the path of a weights file"
+        f"{pretrained}. Received: weights={weights} for name={name}"
     )

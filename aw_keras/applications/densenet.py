@@ -65,7 +65,10 @@ def DenseNetBC(
         weights: `None` for random weights, or the path of a weights file
             (`.weights.h5` or `.keras`) that has every weight of this network.
             The file of a network with the classifier also fits the one
-            without. `model.weights_receipt` says what was loaded.
+            without. The networks of `list_models(pretrained=True)` also take
+            the name of a data set, such as `"cifar10"`, for released weights:
+            images go through `preprocess_input` then.
+            `model.weights_receipt` says what was loaded.
         input_tensor: Optional Keras tensor, such as the output of
             `keras.Input()`, to build the network on. `input_shape` is ignored
             then.

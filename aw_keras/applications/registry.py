@@ -28,7 +28,8 @@ class Entry:
         published_parameters: Number of parameters that the papers state, as
             text with their precision, such as `"25.56 M"`, or `None`.
         weights: Names that its argument `weights` takes beside paths.
-        results: Maps a data set to the accuracy that was measured.
+        results: Maps a data set to the accuracy, from 0 to 1, that networks
+            trained by this project reached, the mean over their seeds.
     """
 
     name: str

@@ -1,8 +1,10 @@
 """The members of a family: functions made from a table, and registered."""
 
 import inspect
+import types
 
 from aw_keras.applications.registry import Entry, register
+from aw_keras.weights import manifest, store
 
 #: What every residual network is offered with: the prefix of its name, how
 #: its docstring goes on, and other defaults.
@@ -57,7 +59,8 @@ def register_variants(
         prefixes: Which of `VARIANTS`.
         defaults: Dict of arguments that have another default in every variant.
         published: Dict from a prefix to the published number of parameters.
-        weights: Dict from a prefix to the names that `weights` takes.
+        weights: Dict from a prefix to the names that `weights` takes, beside
+            those of the released files.
         **entry: Further fields of `Entry` that all variants share.
 
     Returns:
@@ -83,7 +86,8 @@ def register_variants(
                 family=family,
                 papers=tuple(PAPERS[k] for k in (paper, *kinds.values())),
                 published_parameters=published.get(prefix),
-                weights=weights.get(prefix, ()),
+                weights=(*weights.get(prefix, ()), *manifest.newest(name)),
+                results=_results(name),
                 **entry,
             )
         )
@@ -91,11 +95,21 @@ def register_variants(
     return [registered(prefix) for prefix in prefixes]
 
 
+def _results(name):
+    return types.MappingProxyType(
+        {
+            dataset: round(file.top1_mean / 100, 6)
+            for dataset, file in manifest.newest(name).items()
+        }
+    )
+
+
 def variant(general, name, summary, fixed, defaults):
     """A function that is `general` with some arguments fixed.
 
     It has a signature and a docstring of its own. Its argument `name` defaults
-    to its name in lower case, others to `defaults`.
+    to its name in lower case, others to `defaults`. Its argument `weights` also
+    takes what was released for it.
     """
     defaults = {"name": name.lower(), **defaults}
     signature = inspect.signature(general)
@@ -110,6 +124,9 @@ def variant(general, name, summary, fixed, defaults):
     def build(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        bound.arguments["weights"] = store.resolve(
+            bound.arguments["weights"], name
+        )
         return general(**fixed, **bound.arguments)
 
     build.__name__ = build.__qualname__ = name

@@ -1,5 +1,7 @@
-"""Files of weights: what is in them, and whether it fits."""
+"""Files of weights: which there are, where from, what in them fits a model."""
 
 from aw_keras.weights.loading import Receipt, load
+from aw_keras.weights.manifest import ReleasedFile, released
+from aw_keras.weights.store import fetch
 
-__all__ = ["Receipt", "load"]
+__all__ = ["Receipt", "ReleasedFile", "fetch", "load", "released"]

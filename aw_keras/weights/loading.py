@@ -3,6 +3,13 @@
 A file fits a model if both have the same layers, and these the same variables
 of the same shapes. Where layers stand in the model, and what the model is
 called, does not matter.
+
+A damaged file is refused where the damage can be seen. Released files are
+checked by their hash, wherever they are, and `.keras` files by the checksums
+that they carry: nothing but what was written is loaded from either. Any other
+`.weights.h5` file has no checksums. Names and shapes are checked in it; a value
+that has changed is not noticed, and on rare damage to its structure the HDF5
+library itself hangs or ends the process. `.keras` is the safer format to keep.
 """
 
 import contextlib
@@ -15,11 +22,17 @@ import zipfile
 import h5py
 import numpy as np
 
+from aw_keras.weights import manifest
+
 #: The layer that ends a classifier. A file may have it where a model does not.
 CLASSIFIER = "predictions"
 
 _KERNEL = "vars/0"
 _INPUT_CHANNELS = 2
+
+
+class _Misfit(ValueError):
+    """What is in the file, as far as it can be read, is not what is needed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +90,14 @@ def load(model, path, adapt=False):
         A `Receipt`.
 
     Raises:
-        ValueError: If the file cannot be read, or does not fit: the message
-            names the file and the layers. The model is left as it was.
+        ValueError: If the file cannot be read, does not fit, or has the name
+            of a released file but not its hash: the message names the file
+            and the layers. The model is left as it was.
     """
     path = os.fspath(path)
-    with _opened(path) as file:
-        return fill(model, _variables(file, path), path, adapt)
+    manifest.check_name(path)
+    with _saved(model) as own_path, _opened(path) as file:
+        return _fill(model, own_path, _variables(file, path), path, adapt)
 
 
 def fill(model, source, path, adapt=False):
@@ -101,16 +116,27 @@ def fill(model, source, path, adapt=False):
     Raises:
         ValueError: As `load` does.
     """
+    with _saved(model) as own_path:
+        return _fill(model, own_path, source, path, adapt)
+
+
+@contextlib.contextmanager
+def _saved(model):
+    """Path of a file of the model as it is."""
     with tempfile.TemporaryDirectory() as folder:
-        # Only Keras knows which variable of a file belongs to which of a
-        # model: its file of the model as it is gets the values of the source.
-        own_path = os.path.join(folder, "model.weights.h5")
-        model.save_weights(own_path)
-        with h5py.File(own_path, "r+") as file:
-            receipt = _transfer(
-                source, _variables(file, own_path), _names(model), path, adapt
-            )
-        _load_or_restore(model, own_path, path)
+        path = os.path.join(folder, "model.weights.h5")
+        model.save_weights(path)
+        yield path
+
+
+def _fill(model, own_path, source, path, adapt):
+    # Only Keras knows which variable of a file belongs to which of a model:
+    # its file of the model as it is gets the values of the source.
+    with h5py.File(own_path, "r+") as file:
+        receipt = _transfer(
+            source, _variables(file, own_path), _names(model), path, adapt
+        )
+    _load_or_restore(model, own_path, path)
     return receipt
 
 
@@ -135,8 +161,11 @@ def _opened(path):
             raise OSError("the name ends neither in .weights.h5 nor .keras")
         with h5py.File(content, "r") as file:
             yield file
-    # What h5py and zipfile raise for damaged files, whenever they notice.
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except _Misfit:
+        raise
+    # What h5py and zipfile raise for damaged files, and when, depends on where
+    # the damage is.
+    except Exception as error:
         raise ValueError(
             "Expected `path` to be a file written by Keras 3. "
             f"Received: path={path} ({error})"
@@ -146,14 +175,14 @@ def _opened(path):
 def _variables(file, path):
     """Dict from the name of a layer to a dict of its variables."""
     if not isinstance(file.get("layers"), h5py.Group):
-        raise ValueError(
+        raise _Misfit(
             "Expected the weights of a functional or Sequential model. "
             f"Received: path={path}"
         )
     found = list(_layers(file["layers"]))
     variables = dict(found)
     if len(variables) < len(found):
-        raise ValueError(
+        raise _Misfit(
             "Expected layers of different names, in nested models too. "
             f"Received: path={path} with {sorted(name for name, _ in found)}"
         )
@@ -210,7 +239,7 @@ def _transfer(source, target, names, path, adapt):
         f"{name}: not in the model" for name in left if name != CLASSIFIER
     ]
     if misfits:
-        raise ValueError(
+        raise _Misfit(
             f"Expected a file that fits the model. Received: path={path}, "
             f"where {len(misfits)} layers do not fit:\n  "
             + "\n  ".join(misfits)
@@ -264,7 +293,7 @@ def _load_or_restore(model, own_path, path):
         model.load_weights(own_path)
     except Exception as error:
         model.set_weights(before)
-        raise ValueError(
+        raise _Misfit(
             "Expected a file with values of every variable. "
             f"Received: path={path} ({error})"
         ) from error

@@ -1,0 +1,152 @@
+"""The model card of a released file, in the form that model hubs read."""
+
+import dataclasses
+
+import yaml
+
+from aw_keras.applications import get_entry
+from aw_keras.applications.preprocessing import CIFAR, CIFAR_CLASSES
+from zoo import table
+
+#: Trainings of fewer epochs are called short.
+_SHORT = 100
+
+HEAD = "<!-- Written by `python -m zoo.pages`: changes here are lost. -->\n"
+
+_CARD = """---
+{front}---
+{head}
+# {architecture}, trained on {data}
+
+{parameters:,} parameters, {bytes:,} bytes of float32.
+
+| | top-1 on the test images of {data} |
+|---|---|
+| this file (seed {seed}) | {top1:.2f} % |
+| all seeds ({seeds}) | {all_seeds} % |
+
+{remarks}
+
+## Use
+
+```python
+from aw_keras.applications import {architecture}
+from aw_keras.applications.{family} import decode_predictions, preprocess_input
+
+model = {architecture}(weights="{dataset}"{classes})
+probabilities = model.predict(preprocess_input(images{options}))
+names = decode_predictions(probabilities)
+```
+
+`images` are arrays `(samples, {height}, {width}, 3)` of red, green and blue
+from 0 to 255.{newer}
+
+## Training
+
+Recipe `{recipe}` (`zoo/recipes/{recipe}.yaml`), {epochs} epochs, {dtype},
+Keras on {backend}, {hardware}. The seed was the lowest one that there was: no
+run was chosen by its accuracy.
+
+sha256 `{sha256}`
+
+## Limits
+
+The network tells the classes of its data set, in images of its kind, apart and
+nothing else. Whatever is in the picture, it names one of them.
+"""
+
+
+_NEWER = """
+
+There is a newer file, which `weights="{file.dataset}"` stands for: this one is
+loaded by its path, `zoo/weights/{file.name}`."""
+
+
+def card(file, files, places):
+    """The card of one of the released files, as text.
+
+    Args:
+        file: `aw_keras.weights.ReleasedFile`.
+        files: List of all of them, the oldest first.
+        places: `zoo.table.Places`.
+    """
+    entry = get_entry(file.architecture)
+    (row,) = (
+        row
+        for row in table.read(places.table(file.dataset))
+        if row.key == (file.recipe, file.data, file.architecture, file.seed)
+    )
+    newer = [
+        other
+        for other in files[files.index(file) + 1 :]
+        if (other.architecture, other.dataset)
+        == (file.architecture, file.dataset)
+    ]
+    classes = _classes(file)
+    height, width, _ = entry.input_shape
+    fields = dataclasses.asdict(file) | {
+        "front": _front_matter(file),
+        "head": HEAD,
+        "family": entry.family,
+        "seeds": ", ".join(map(str, file.seeds)),
+        "all_seeds": table.show(file.top1_mean, file.top1_deviation),
+        "remarks": description(row),
+        "classes": "" if classes == entry.classes else f", classes={classes}",
+        "options": f', dataset="{file.dataset}"' * (file.dataset in CIFAR),
+        "height": height,
+        "width": width,
+        "newer": _NEWER.format(file=file) if newer else "",
+        "epochs": row.epochs,
+        "dtype": row.dtype,
+    }
+    return _CARD.format(**fields)
+
+
+def _classes(file):
+    """Number of classes of the data set of a file."""
+    names = CIFAR_CLASSES.get(file.dataset)
+    return len(names) if names else get_entry(file.architecture).classes
+
+
+def _front_matter(file):
+    """What model hubs read, as YAML."""
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": file.dataset, "name": file.data, "split": "test"},
+        "metrics": [
+            {"type": "accuracy", "name": "top-1, %", "value": file.top1}
+        ],
+    }
+    return yaml.safe_dump(
+        {
+            "library_name": "keras",
+            "license": file.licence.lower(),
+            "pipeline_tag": "image-classification",
+            "tags": ["aw-keras", "attention", "image-classification"],
+            "datasets": [file.dataset],
+            "metrics": ["accuracy"],
+            "model-index": [{"name": stem(file), "results": [result]}],
+        },
+        sort_keys=False,
+    )
+
+
+def description(row):
+    """What to keep in mind with every figure of a recipe."""
+    sentences = [f"{row.epochs} epochs."]
+    if row.epochs < _SHORT:
+        sentences = [
+            f"A short recipe of {row.epochs} epochs: it compares networks and "
+            "does not show how far they get."
+        ]
+    if "(JPEG)" in row.data:
+        sentences.append(
+            f"{row.data} is the data set after a lossy compression, which "
+            "costs some accuracy."
+        )
+    return "\n".join(sentences)
+
+
+def stem(file):
+    """Name of a file without its ending, which its card has too."""
+    return file.name.removesuffix(".weights.h5")

@@ -1,0 +1,300 @@
+"""Writes the pages on results: table, learning curves and model cards.
+
+    python -m zoo.pages [--check]
+
+All of it is made from `zoo/results/` and the manifest of released files. With
+`--check` nothing is written: what is not up to date is listed, and the command
+fails.
+"""
+
+import argparse
+import csv
+import hashlib
+import itertools
+import re
+import statistics
+import sys
+
+from aw_keras.weights import manifest
+from zoo import model_card, table
+from zoo.checkpoints import replace, replace_text
+
+#: Top-1 accuracies in percent that papers state, on the original images. He et
+#: al., Table 6; Huang et al., Table 2; Hu et al., Table 4.
+PUBLISHED = {
+    "cifar10": {
+        "ResNet20": 91.25,
+        "ResNet32": 92.49,
+        "ResNet44": 92.83,
+        "ResNet56": 93.03,
+        "ResNet110": 93.57,
+        "SEResNet110": 94.79,
+        "DenseNetBC100": 95.49,
+        "DenseNetBC190": 96.54,
+    }
+}
+
+_README = """{head}
+# Results
+
+What the networks of this library reached when they were trained with the
+recipes of `zoo/recipes/`. One table compares networks that were trained alike;
+`results/` has a row and a learning curve for each run. Accuracies are those of
+the test split after the last epoch: nothing was chosen by them. The mean over
+the seeds is followed by the standard deviation. The difference to the plain
+network pairs the runs of equal seeds; `p` is that of a paired t-test.
+
+The papers' figures are for the original images and the papers' own schedules of
+about 200 epochs, and no yardstick for other ones.
+
+`weights="<data set>"` loads the newest file of a network, always that of the
+lowest seed. Its card says which accuracy that one has.
+
+    python -m zoo.publish RUN...               # adds finished runs
+    python -m zoo.evaluate --check --data DATA # measures every file again
+{sections}"""
+
+_SECTION = """
+## {data}, recipe `{recipe}`
+
+{description}
+
+| network | parameters | multiply-adds | seeds | {data} top-1, % | to plain, \
+points | {data} top-5, % | paper, original images, % | training | weights |
+|---|---:|---:|---:|---:|---:|---:|---:|---|---|
+{rows}
+
+![Learning curves]({figure})
+"""
+
+
+def texts(places):
+    """The pages as they should be.
+
+    Args:
+        places: `zoo.table.Places`.
+
+    Returns:
+        A dict from `pathlib.Path` to text.
+    """
+    files = manifest.read(places.manifest)
+    pages = {
+        places.zoo / "cards" / f"{model_card.stem(file)}.md": model_card.card(
+            file, files, places
+        )
+        for file in files
+    }
+    sections = "".join(
+        _section(dataset, rows, files, places)
+        for dataset, rows in _sections(places)
+    )
+    readme = _README.format(
+        head=model_card.HEAD,
+        sections=sections or "\nNothing has been published yet.\n",
+    )
+    return {places.zoo / "README.md": readme, **pages}
+
+
+def figures(places):
+    """The pictures of learning curves that there should be.
+
+    Args:
+        places: `zoo.table.Places`.
+
+    Returns:
+        A dict from `pathlib.Path` to pairs of what is drawn and its hash.
+    """
+    found = {}
+    for dataset, rows in _sections(places):
+        curves = {row: places.curve(dataset, row) for row in rows}
+        digest = hashlib.sha256()
+        for row, path in curves.items():
+            digest.update(f"{row.model} {row.seed}\n".encode())
+            digest.update(path.read_bytes())
+        found[_figure(rows[0], places)] = curves, digest.hexdigest()
+    return found
+
+
+def stale(places):
+    """Paths of pages that are not as they should be, or should not be."""
+    expected, drawn = texts(places), figures(places)
+    wrong = [
+        path
+        for path, text in expected.items()
+        if not path.exists() or path.read_text("utf-8") != text
+    ]
+    wrong += [
+        path
+        for path, (_, digest) in drawn.items()
+        if not path.exists() or _digest_in(path) != digest
+    ]
+    return sorted([*wrong, *_orphans(places, {*expected, *drawn})])
+
+
+def write(places):
+    """Writes the pages that are not as they should be."""
+    expected, drawn = texts(places), figures(places)
+    for path in stale(places):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path in expected:
+            replace_text(path, expected[path])
+        elif path in drawn:
+            _draw(path, *drawn[path])
+        else:
+            path.unlink()
+
+
+def _orphans(places, expected):
+    found = [
+        *(places.zoo / "cards").glob("*.md"),
+        *(places.zoo / "results").glob("*.png"),
+    ]
+    return [path for path in found if path not in expected]
+
+
+def _sections(places):
+    """Pairs of data set and rows that were trained alike."""
+    for path in sorted((places.zoo / "results").glob("*.csv")):
+        for _, rows in itertools.groupby(
+            table.read(path), lambda row: (row.recipe, row.data)
+        ):
+            yield path.stem, list(rows)
+
+
+def _section(dataset, rows, files, places):
+    networks = {
+        model: list(group)
+        for model, group in itertools.groupby(rows, lambda row: row.model)
+    }
+    return _SECTION.format(
+        data=rows[0].data,
+        recipe=rows[0].recipe,
+        description=model_card.description(rows[0]),
+        rows="\n".join(
+            _line(dataset, model, networks, files) for model in networks
+        ),
+        figure=_figure(rows[0], places).relative_to(places.zoo).as_posix(),
+    )
+
+
+def _line(dataset, model, networks, files):
+    rows = networks[model]
+    _, plain = table.split_name(model)
+    published = PUBLISHED.get(dataset, {}).get(model)
+    cells = [
+        model,
+        f"{rows[0].parameters:,}",
+        f"{rows[0].multiply_adds / 1e6:.1f} M",
+        len(rows),
+        _mean([row.top1 for row in rows]),
+        "" if plain == model else _difference(rows, networks.get(plain, ())),
+        _mean([row.top5 for row in rows]),
+        "" if published is None else f"{published:.2f}",
+        _training(rows),
+        _links(rows[0], files),
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _mean(values):
+    return table.show(*table.mean_and_deviation(values))
+
+
+def _difference(rows, others):
+    found = table.compare(rows, others)
+    if found is None:
+        return ""
+    if found.p is None:
+        return f"{found.mean:+.2f} (no test: one seed)"
+    return f"{found.mean:+.2f} ± {found.deviation:.2f} (p = {found.p:.2g})"
+
+
+def _training(rows):
+    minutes = statistics.fmean(row.train_seconds for row in rows) / 60
+    places = sorted({f"{row.backend}, {row.hardware}" for row in rows})
+    return f"{minutes:.0f} min on {'; '.join(places)}"
+
+
+def _links(row, files):
+    return ", ".join(
+        f"[card](cards/{model_card.stem(file)}.md)"
+        for file in files
+        if (file.recipe, file.data, file.architecture) == row.key[:3]
+    )
+
+
+def _figure(row, places):
+    name = re.sub("[^a-z0-9]+", "-", row.data.lower()).strip("-")
+    return places.zoo / "results" / f"{name}-{row.recipe}.png"
+
+
+def _draw(path, curves, digest):
+    """Draws accuracy over epochs: a line a network, a band over its seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for model, rows in itertools.groupby(curves, lambda row: row.model):
+        lines = [_accuracies(curves[row]) for row in rows]
+        epochs = range(1, len(lines[0]) + 1)
+        by_epoch = list(zip(*lines))
+        mean = [statistics.fmean(values) for values in by_epoch]
+        (line,) = axis.plot(epochs, mean, label=f"{model} ({len(lines)})")
+        axis.fill_between(
+            epochs,
+            [min(values) for values in by_epoch],
+            [max(values) for values in by_epoch],
+            color=line.get_color(),
+            alpha=0.2,
+            linewidth=0,
+        )
+    row = next(iter(curves))
+    axis.set(
+        title=f"{row.data}, recipe {row.recipe}",
+        xlabel="epoch",
+        ylabel="top-1 on the test images, %",
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(title="network (seeds)")
+    replace(
+        path,
+        lambda file: figure.savefig(
+            file, format="png", dpi=120, metadata={"Curves": digest}
+        ),
+    )
+
+
+def _accuracies(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            100 * float(row["val_accuracy"]) for row in csv.DictReader(file)
+        ]
+
+
+def _digest_in(path):
+    """Hash of what a picture was drawn from."""
+    import PIL.Image
+
+    with PIL.Image.open(path) as picture:
+        return picture.info.get("Curves")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.pages", description="Write the pages on results."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="fail if they are not up to date"
+    )
+    places = table.Places()
+    if not parser.parse_args(arguments).check:
+        write(places)
+    elif wrong := stale(places):
+        sys.exit(
+            "Not up to date, run python -m zoo.pages:\n"
+            + "\n".join(map(str, wrong))
+        )
+
+
+if __name__ == "__main__":
+    main()

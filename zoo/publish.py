@@ -1,0 +1,288 @@
+"""Publishes finished runs: results, learning curves, weights, and their pages.
+
+    python -m zoo.publish runs/cifar10_short-ResNet20-0 ...
+
+Each run becomes a row of `zoo/results/<dataset>.csv` and a file of
+`zoo/results/curves/`. The first time that a network is published with a recipe,
+the weights of the lowest seed among its runs go to `zoo/weights/` and into the
+manifest: chosen without a look at the accuracy, so that the figure of the file
+is no better than it will be elsewhere. Further seeds change the mean and the
+deviation in the manifest, never the file.
+
+Publishing a run again changes nothing; publishing another result under the
+same name is refused, and so is what is not finished.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import os
+import pathlib
+import sys
+
+from aw_keras.applications import create_model
+from aw_keras.weights import manifest
+from zoo import pages, table
+from zoo.checkpoints import replace_text
+from zoo.recipe import Recipe
+
+#: Of the learning curves, what is worth keeping.
+_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+
+_LICENCE = "Apache-2.0"
+
+_RECIPES = pathlib.Path(__file__).parent / "recipes"
+
+#: In what runs of a recipe may differ: what is trained on what, which is in the
+#: table, and what only decides how fast.
+_FREE = {
+    *("name", "model", "data", "seed"),
+    *("jit_compile", "steps_per_execution", "distribute"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run: its row, and the folder that it comes from.
+
+    Attributes:
+        folder: `pathlib.Path`.
+        dataset: Name of the data set.
+        classes: Number of its classes.
+        row: `zoo.table.Row`.
+        curve: Text of the learning curve, as CSV.
+    """
+
+    folder: pathlib.Path
+    dataset: str
+    classes: int
+    row: table.Row
+    curve: str
+
+    @property
+    def weights(self):
+        return self.folder / "model.weights.h5"
+
+
+def read_run(folder):
+    """Reads the folder of a run.
+
+    Args:
+        folder: Path of what `zoo.train` wrote.
+
+    Returns:
+        A `Run`.
+
+    Raises:
+        ValueError: If the run is not finished, or was not trained as the
+            recipe says whose name it has.
+    """
+    folder = pathlib.Path(folder)
+    for name in ("metrics.json", "log.csv", "model.weights.h5"):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"Expected a finished run. Received: {folder} without {name}"
+            )
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    _check_recipe(folder, metrics)
+    curve, epochs = _shortened((folder / "log.csv").read_text("utf-8"))
+    if epochs != metrics["epochs"]:
+        raise ValueError(
+            f"Expected a finished run. Received: {folder} with {epochs} of "
+            f"{metrics['epochs']} epochs in log.csv"
+        )
+    return Run(
+        folder,
+        metrics["dataset"],
+        len(metrics["class_names"]),
+        _row(metrics),
+        curve,
+    )
+
+
+def publish(runs, places=None):
+    """Publishes runs, all or none.
+
+    Args:
+        runs: List of `Run`.
+        places: `zoo.table.Places`; those of this checkout by default.
+
+    Raises:
+        ValueError: If there is another result of the same network, recipe,
+            data and seed, or if weights do not fit their network. Nothing is
+            changed then.
+    """
+    places = places or table.Places()
+    tables = {
+        dataset: _merged(places.table(dataset), [run.row for run in group])
+        for dataset, group in _grouped(runs, lambda run: run.dataset)
+    }
+    files = manifest.read(places.manifest)
+    networks = [(run, _network(run)) for run in _first(runs, files)]
+    files += [_stored(run, network, places) for run, network in networks]
+    files = [_with_statistics(file, tables) for file in files]
+    for run in runs:
+        path = places.curve(run.dataset, run.row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, run.curve)
+    for dataset, rows in tables.items():
+        table.write(places.table(dataset), rows)
+    entries = [dataclasses.asdict(file) for file in files]
+    replace_text(places.manifest, json.dumps(entries, indent=2) + "\n")
+    pages.write(places)
+
+
+def _check_recipe(folder, metrics):
+    """Refuses what differs from the recipe in more than `_FREE`."""
+    path = _RECIPES / f"{metrics['recipe']}.yaml"
+    wanted = dataclasses.asdict(Recipe.from_file(path))
+    settings = {name: metrics[name] for name in wanted if name in metrics}
+    found = dataclasses.asdict(Recipe.from_dict(settings))
+    differences = [
+        f"{name}={found[name]} (there {name}={value})"
+        for name, value in wanted.items()
+        if name not in _FREE and found[name] != value
+    ]
+    if differences:
+        raise ValueError(
+            f"Expected a run of the recipe {path}. Received: {folder} with "
+            f"{', '.join(differences)}"
+        )
+
+
+def _row(metrics):
+    variant, _ = table.split_name(metrics["model"])
+    same = ("model", "seed", "recipe", "epochs", "parameters", "multiply_adds")
+    return table.Row(
+        **{name: metrics[name] for name in same},
+        **{name: metrics[name] for name in ("hardware", "backend", "dtype")},
+        variant=variant,
+        data=table.label(metrics["data"]),
+        top1=round(100 * metrics["top1"], 2),
+        top5=round(100 * metrics["top5"], 2),
+        train_seconds=round(metrics["train_seconds"]),
+        commit=metrics["commit"] or "",
+    )
+
+
+def _shortened(log):
+    """A learning curve in five digits, and its number of epochs."""
+    rows = list(csv.DictReader(io.StringIO(log)))
+    lines = [
+        ",".join(f"{float(row[name]):.5g}" for name in _COLUMNS) for row in rows
+    ]
+    return "\n".join([",".join(_COLUMNS), *lines]) + "\n", len(rows)
+
+
+def _grouped(runs, key):
+    return itertools.groupby(sorted(runs, key=key), key)
+
+
+def _merged(path, rows):
+    """The rows of a file and new ones, which must not contradict them."""
+    merged = {row.key: row for row in table.read(path)}
+    for row in rows:
+        known = merged.setdefault(row.key, row)
+        if known != row:
+            raise ValueError(
+                "Expected a run that is not in the table, or the same one. "
+                f"Received: {row}, in {path.name} there is {known}. Another "
+                "way to train needs another name of the recipe"
+            )
+    return list(merged.values())
+
+
+def _first(runs, files):
+    """The runs of the lowest seeds of what no file is of yet."""
+    for _, group in _grouped(runs, lambda run: (run.dataset, run.row.key[:3])):
+        first = min(group, key=lambda run: run.row.seed)
+        if not any(_is_of(file, first) for file in files):
+            yield first
+
+
+def _is_of(file, run):
+    """Whether a file is of the network, recipe and data of a run."""
+    of_file = file.recipe, file.data, file.architecture, file.dataset
+    return of_file == (*run.row.key[:3], run.dataset)
+
+
+def _network(run):
+    """The trained network, as a user has it."""
+    return create_model(
+        run.row.model,
+        classes=run.classes,
+        weights=run.weights,
+        dtype="float32",
+        data_format="channels_last",
+    )
+
+
+def _stored(run, network, places):
+    """Puts the weights of a run where released files are."""
+    row, folder = run.row, places.zoo / "weights"
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"partial-{os.getpid()}.weights.h5"
+    try:
+        network.save_weights(partial)
+        sha256, size = manifest.sha256_of(partial), partial.stat().st_size
+        name = f"{row.model.lower()}-{run.dataset}-{sha256[:8]}.weights.h5"
+        os.replace(partial, folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
+    return manifest.ReleasedFile(
+        architecture=row.model,
+        dataset=run.dataset,
+        url=name,
+        sha256=sha256,
+        bytes=size,
+        parameters=row.parameters,
+        recipe=row.recipe,
+        seed=row.seed,
+        top1=row.top1,
+        seeds=(row.seed,),
+        top1_mean=row.top1,
+        top1_deviation=None,
+        data=row.data,
+        licence=_LICENCE,
+        backend=row.backend,
+        hardware=row.hardware,
+    )
+
+
+def _with_statistics(file, tables):
+    """A file whose figures are those of all seeds that are in the tables."""
+    top1 = {
+        row.seed: row.top1
+        for row in tables.get(file.dataset, ())
+        if row.key[:3] == (file.recipe, file.data, file.architecture)
+    }
+    if not top1:
+        return file
+    mean, deviation = table.mean_and_deviation(top1.values())
+    return dataclasses.replace(
+        file,
+        seeds=tuple(sorted(top1)),
+        top1_mean=round(mean, 2),
+        top1_deviation=deviation if deviation is None else round(deviation, 2),
+    )
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.publish", description="Publish finished runs."
+    )
+    parser.add_argument("runs", nargs="+", help="folders of runs")
+    options = parser.parse_args(arguments)
+    try:
+        publish([read_run(folder) for folder in options.runs])
+    except (KeyError, OSError, ValueError) as error:
+        sys.exit(f"zoo.publish: {error}")
+    for file in manifest.read():
+        print(f"{file.name}: {file.top1:.2f} %, seeds {list(file.seeds)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What was reached: one row for each run, in one CSV file for each data set.
+
+Everything that is said about results is computed from these rows.
+"""
+
+import csv
+import dataclasses
+import io
+import pathlib
+import statistics
+import typing
+
+from aw_keras.applications import list_models
+from aw_keras.applications.variants import VARIANTS
+from aw_keras.weights import manifest
+from zoo.checkpoints import replace_text
+
+#: What forms of a data set are called beside every figure, by file names.
+_LABELS = {
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg": "CIFAR-10 (JPEG)",
+    "cifar100": "CIFAR-100",
+    "imagenet2012": "ImageNet",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where results are kept.
+
+    Attributes:
+        zoo: `pathlib.Path` of the folder with `results/`, `weights/` and
+            `cards/`.
+        manifest: `pathlib.Path` of the list of released files.
+    """
+
+    zoo: pathlib.Path = pathlib.Path(__file__).parent
+    manifest: pathlib.Path = manifest.PATH
+
+    def table(self, dataset):
+        return self.zoo / "results" / f"{dataset}.csv"
+
+    def curve(self, dataset, row):
+        name = f"{dataset}-{row.recipe}-{row.model}-{row.seed}.csv"
+        return self.zoo / "results" / "curves" / name
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One finished run.
+
+    Attributes:
+        model: Name of the network.
+        variant: What distinguishes it from the plain network, such as `"AW"`.
+        seed: Seed of the run.
+        recipe: Name of the recipe.
+        data: The form of the data set, such as `"CIFAR-10 (JPEG)"`.
+        epochs: Number of epochs.
+        parameters: Number of trainable parameters.
+        multiply_adds: Number of multiply-adds of one image.
+        top1: Accuracy on the test split, percent.
+        top5: Share of the test images whose class is among the five most
+            probable ones, percent.
+        train_seconds: Time of the training.
+        hardware: What it was trained on.
+        backend: Keras backend.
+        dtype: Dtype policy.
+        commit: State of the code, empty where it is not known.
+    """
+
+    model: str
+    variant: str
+    seed: int
+    recipe: str
+    data: str
+    epochs: int
+    parameters: int
+    multiply_adds: int
+    top1: float
+    top5: float
+    train_seconds: int
+    hardware: str
+    backend: str
+    dtype: str
+    commit: str
+
+    @property
+    def key(self):
+        """What there is one row for."""
+        return self.recipe, self.data, self.model, self.seed
+
+
+def label(data):
+    """What a form of a data set is called.
+
+    Example:
+
+    >>> label("../data/cifar10-jpeg.tar.xz")
+    'CIFAR-10 (JPEG)'
+
+    Args:
+        data: What `zoo.data.load` takes.
+    """
+    name = pathlib.PurePath(data).name.partition(".")[0]
+    return _LABELS.get(name, name)
+
+
+def split_name(model):
+    """Variant and plain network of a network.
+
+    Example:
+
+    >>> split_name("AWSEResNet20"), split_name("ResNet20")
+    (('AWSE', 'ResNet20'), ('plain', 'ResNet20'))
+    """
+    for variant in sorted(VARIANTS, key=len, reverse=True):
+        plain = model.removeprefix(variant)
+        if variant and plain != model and plain in list_models():
+            return variant, plain
+    return "plain", model
+
+
+def read(path):
+    """The rows of a file, none if there is no file."""
+    if not path.exists():
+        return []
+    kinds = typing.get_type_hints(Row)
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            Row(**{name: kinds[name](text) for name, text in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+def write(path, rows):
+    """Writes rows in a fixed order, replacing what was there at once."""
+    order = {name: place for place, name in enumerate(list_models())}
+    text = io.StringIO()
+    names = [field.name for field in dataclasses.fields(Row)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        dataclasses.asdict(row)
+        for row in sorted(
+            rows,
+            key=lambda row: (row.recipe, row.data, order[row.model], row.seed),
+        )
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, text.getvalue())
+
+
+def mean_and_deviation(values):
+    """Mean and standard deviation, which is `None` for a single value."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values), deviation
+
+
+def show(mean, deviation):
+    """Both as text.
+
+    Example:
+
+    >>> show(91.5, None), show(91.5, 0.25)
+    ('91.50', '91.50 ± 0.25')
+    """
+    if deviation is None:
+        return f"{mean:.2f}"
+    return f"{mean:.2f} ± {deviation:.2f}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How two networks differ, over the seeds that both were trained with.
+
+    Attributes:
+        pairs: Number of seeds.
+        mean: Mean difference of the accuracies, in points.
+        deviation: Standard deviation of the differences, or `None`.
+        p: Probability of as large a difference if there were none (paired
+            t-test), or `None` for less than two different pairs.
+    """
+
+    pairs: int
+    mean: float
+    deviation: float | None
+    p: float | None
+
+
+def compare(rows, others):
+    """Compares the rows of a network with those of another one.
+
+    Returns:
+        A `Comparison`, or `None` if they have no seed in common.
+    """
+    there = {row.seed: row.top1 for row in others}
+    differences = [
+        row.top1 - there[row.seed] for row in rows if row.seed in there
+    ]
+    if not differences:
+        return None
+    mean, deviation = mean_and_deviation(differences)
+    p = None
+    if deviation:
+        from scipy import stats
+
+        p = float(stats.ttest_1samp(differences, 0).pvalue)
+    return Comparison(len(differences), mean, deviation, p)
