@@ -12,6 +12,31 @@ from aw_keras.ops.validation import check_positive_integer
 _MINIMUM_UNITS = 4
 
 
+def attention_specs(kernel_shape, groups, reduction, expand_initializer):
+    """Shapes and initializers of the attention's weights, by name.
+
+    Args:
+        kernel_shape: Of the convolution's kernel, `(h, w, Ck, C2)`.
+        groups: Integer, number of groups of the convolution.
+        reduction: Integer, ratio of input channels to hidden units.
+        expand_initializer: Initializer of the expansion's kernel.
+
+    Returns:
+        A dict from names to pairs.
+    """
+    *_, kernel_channels, filters = kernel_shape
+    channels = kernel_channels * groups
+    units = max(channels // reduction, _MINIMUM_UNITS)
+    expand_groups = units // math.gcd(units, kernel_channels)
+    expand_shape = (expand_groups, kernel_channels, filters)
+    return {
+        "attention_reduce_kernel": ((channels, units), "he_normal"),
+        "attention_reduce_bias": ((units,), "zeros"),
+        "attention_expand_kernel": (expand_shape, expand_initializer),
+        "attention_expand_bias": (expand_shape[1:], "zeros"),
+    }
+
+
 @keras.saving.register_keras_serializable(package="aw_keras")
 class AWConv2D(keras.layers.Conv2D):
     """2D convolution with attention over its weights.
@@ -143,37 +168,24 @@ class AWConv2D(keras.layers.Conv2D):
         self.input_spec = keras.InputSpec(
             ndim=4, axes={self._channel_axis: channels}
         )
-        kernel_channels = channels // self.groups
-        units = max(channels // self.reduction, _MINIMUM_UNITS)
-        expand_shape = (
-            units // math.gcd(units, kernel_channels),
-            kernel_channels,
-            self.filters,
-        )
         # add_weight is locked once LoRA, which the parent enables, is built.
         self._tracker.unlock()
-        self.attention_reduce_kernel = self._add_attention_weight(
-            "reduce_kernel", (channels, units), "he_normal"
+        specs = attention_specs(
+            self.kernel.shape,
+            self.groups,
+            self.reduction,
+            self.attention_expand_initializer,
         )
-        self.attention_reduce_bias = self._add_attention_weight(
-            "reduce_bias", (units,), "zeros"
-        )
-        self.attention_expand_kernel = self._add_attention_weight(
-            "expand_kernel", expand_shape, self.attention_expand_initializer
-        )
-        self.attention_expand_bias = self._add_attention_weight(
-            "expand_bias", expand_shape[1:], "zeros"
-        )
-
-    def _add_attention_weight(self, name, shape, initializer):
-        # Not cast to 16 bits: the attention is computed in float32.
-        return self.add_weight(
-            name=f"attention_{name}",
-            shape=shape,
-            initializer=initializer,
-            dtype=self.variable_dtype,
-            autocast=False,
-        )
+        for name, (shape, initializer) in specs.items():
+            # Not cast to 16 bits: the attention is computed in float32.
+            weight = self.add_weight(
+                name=name,
+                shape=shape,
+                initializer=initializer,
+                dtype=self.variable_dtype,
+                autocast=False,
+            )
+            setattr(self, name, weight)
 
     @property
     def _channel_axis(self):

@@ -137,7 +137,9 @@ def hidden_units(x, reduce_kernel, reduce_bias, expand_kernel, kernel_size):
 def logits(hidden, expand_kernel, expand_bias):
     """Second pointwise convolution: `(..., m, Ck)` to `(..., Ck, C2)`."""
     if expand_kernel.shape[0] == 1:
-        return hidden[..., 0, :, None] * expand_kernel[0] + expand_bias
+        # Not `[..., 0, :, None]`: LiteRT has no such slice of a free batch.
+        hidden = ops.swapaxes(hidden, -2, -1)
+        return hidden * expand_kernel[0] + expand_bias
     return ops.einsum("...kc,kcd->...cd", hidden, expand_kernel) + expand_bias
 
 

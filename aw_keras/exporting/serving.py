@@ -1,0 +1,125 @@
+"""A model as a TensorFlow function of any number of images.
+
+Every format is written from this function. A per-sample convolution becomes a
+batched matrix product in it: folded into groups, the batch would be a constant
+of the graph, and in loops few runtimes are fast.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from aw_keras.ops import IMPLEMENTATIONS, use_implementation
+
+INPUT = "images"
+
+#: Vectors (biases, statistics) are few, and what is added up needs precision.
+_HALVED_RANK = 2
+
+
+def serving_module(model, request):
+    """The model, ready to be written in any format.
+
+    Args:
+        model: `keras.Model` that `request.check` accepts.
+        request: `Request`.
+
+    Returns:
+        `tf.Module` whose attribute `serve` is a `tf.function` of one signature,
+        from `images` to a dict from the name of an output to a tensor.
+    """
+    module = tf.Module()
+    module.state = [_stored(v, request.precision) for v in model.variables]
+    spec = tf.TensorSpec(
+        request.input_shape(model), request.input_dtype(model), INPUT
+    )
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def serve(images):
+        if request.preprocessing is not None:
+            images = _preprocess(images, request.preprocessing, model.inputs[0])
+        pairs = [
+            (variable, tf.cast(value, variable.dtype))
+            for variable, value in zip(model.variables, module.state)
+        ]
+        with _free_batch(model), keras.StatelessScope(state_mapping=pairs):
+            outputs = _named(model, model(images, training=False))
+        _forget_gradients()
+        return outputs
+
+    module.serve = serve
+    return module
+
+
+def _forget_gradients():
+    """Nobody asks them of a server, and they would be most of the graph."""
+    for operation in tf.compat.v1.get_default_graph().get_operations():
+        if "_gradient_op_type" in operation.node_def.attr:
+            operation._clear_attr("_gradient_op_type")
+
+
+def _stored(variable, precision):
+    value = keras.ops.convert_to_numpy(variable)
+    halved = precision == "float16" and value.ndim >= _HALVED_RANK
+    if halved and variable.dtype == "float32":
+        value = value.astype("float16")
+    return tf.Variable(value, trainable=False, name=variable.name)
+
+
+def _preprocess(images, preprocessing, model_input):
+    """From bytes of any size to what the model's input expects."""
+    channels_last = model_input.shape[-1] == len(preprocessing.mean)
+    size = model_input.shape[1:3] if channels_last else model_input.shape[2:]
+    images = tf.cast(images, tf.float32)
+    if None not in size:
+        images = tf.image.resize(images, size)
+    if preprocessing.channels == "BGR":
+        images = tf.gather(images, [2, 1, 0], axis=-1)
+    images = (images - preprocessing.mean) / preprocessing.deviation
+    if not channels_last:
+        images = tf.transpose(images, (0, 3, 1, 2))
+    return tf.cast(images, model_input.dtype)
+
+
+def _named(model, outputs):
+    """The outputs as a dict; half precision, which JSON lacks, widened."""
+    if not isinstance(outputs, dict):
+        names = [t._keras_history.operation.name for t in model.outputs]
+        outputs = dict(zip(names, keras.tree.flatten(outputs), strict=True))
+    return {
+        name: tf.cast(output, tf.float32) if _is_half(output) else output
+        for name, output in outputs.items()
+    }
+
+
+def _is_half(tensor):
+    return tensor.dtype in (tf.float16, tf.bfloat16)
+
+
+@contextlib.contextmanager
+def _free_batch(model):
+    """Has every per-sample convolution traced as a matrix product.
+
+    Layers that name an implementation lose it meanwhile: it would come first.
+    """
+    named = [
+        (operation, operation.implementation)
+        for operation in _operations(model)
+        if getattr(operation, "implementation", None) in IMPLEMENTATIONS
+    ]
+    try:
+        for operation, _ in named:
+            operation.implementation = "matmul"
+        with use_implementation("matmul"):
+            yield
+    finally:
+        for operation, implementation in named:
+            operation.implementation = implementation
+
+
+def _operations(model):
+    """All layers, nested ones too, and operations that are no layers."""
+    for layer in model._flatten_layers():
+        yield layer
+        yield from getattr(layer, "operations", ())
