@@ -156,32 +156,10 @@ def fold_attention(model, data, *, batch_size=32):
     >>> type(plain.layers[0]).__name__, report.samples
     ('Conv2D', 6)
     """
-    _check_graph(model)
-    holders = _find(model, _PLAIN)
-    if not holders:
-        raise ValueError(
-            "Expected `model` to have AWConv2D or AWDepthwiseConv2D layers. "
-            f"Received: model={model.name}"
-        )
-    _check_convertible(holders, holders)
-    batches = _Batches(model, data, batch_size)
-    moments = _attention_moments(model, list(holders), batches)
-    replacements = {}
-    for layer, attention in moments.items():
-        weights = _weights(layer)
-        kernel = weights["kernel"] * (1 + attention.mean)
-        if isinstance(layer, AWDepthwiseConv2D):
-            kernel = kernel.reshape(
-                *layer.kernel_size, -1, layer.depth_multiplier
-            )
-        config = layer.get_config()
-        for argument in _ATTENTION_ARGUMENTS:
-            del config[argument]
-        replacements[layer] = _Replacement(
-            _PLAIN[type(layer)](**config),
-            {**weights, "kernel": kernel},
-        )
-    plain = _rebuild(model, replacements, model.name)
+    layers = attentional_layers(model)
+    batches = Batches(model, data, batch_size)
+    moments = attention_moments(model, layers, batches)
+    plain = fold_layers(model, moments)
     folded = [
         FoldedLayer(
             layer.name,
@@ -249,6 +227,48 @@ _ATTENTION_ARGUMENTS = (
     "attention_expand_initializer",
     "implementation",
 )
+
+
+def attentional_layers(model):
+    """The AW-convolutions of a model, those that can be folded, in order.
+
+    Raises:
+        ValueError: As `fold_attention` does, about `model`.
+    """
+    _check_graph(model)
+    holders = _find(model, _PLAIN)
+    if not holders:
+        raise ValueError(
+            "Expected `model` to have AWConv2D or AWDepthwiseConv2D layers. "
+            f"Received: model={model.name}"
+        )
+    _check_convertible(holders, holders)
+    return list(holders)
+
+
+def fold_layers(model, moments):
+    """A copy of a model with plain convolutions for some AW-convolutions.
+
+    Args:
+        model: As for `fold_attention`.
+        moments: Those of the layers to fold, of `attention_moments`.
+    """
+    replacements = {}
+    for layer, attention in moments.items():
+        weights = _weights(layer)
+        kernel = weights["kernel"] * (1 + attention.mean)
+        if isinstance(layer, AWDepthwiseConv2D):
+            kernel = kernel.reshape(
+                *layer.kernel_size, -1, layer.depth_multiplier
+            )
+        config = layer.get_config()
+        for argument in _ATTENTION_ARGUMENTS:
+            del config[argument]
+        replacements[layer] = _Replacement(
+            _PLAIN[type(layer)](**config),
+            {**weights, "kernel": kernel},
+        )
+    return _rebuild(model, replacements, model.name)
 
 
 def _is_graph(layer):
@@ -500,22 +520,33 @@ class _Moments:
         return np.maximum(self.squares / self.count - self.mean**2, 0)
 
 
-def _attention_moments(model, layers, batches):
-    """Moments of the attention maps of the layers over all samples."""
-    moments = {layer: _Moments() for layer in layers}
+def record_attention(model, receivers, batches):
+    """Runs a model, and gives away the attention maps of its layers.
+
+    Args:
+        model: As for `fold_attention`.
+        receivers: Dict from `attentional_layers` to functions, each of which
+            is called with the map of every sample, an array.
+        batches: `Batches`.
+    """
     recorder = _rebuild(
         model,
         {
-            layer: _Replacement(
-                _recording(layer, moments[layer]), _weights(layer)
-            )
-            for layer in layers
+            layer: _Replacement(_recording(layer, receive), _weights(layer))
+            for layer, receive in receivers.items()
         },
         model.name,
     )
     recorder.compile(run_eagerly=True)
     for inputs in batches:
         recorder.predict_on_batch(inputs)
+
+
+def attention_moments(model, layers, batches):
+    """Moments of the attention maps of the layers over all samples."""
+    moments = {layer: _Moments() for layer in layers}
+    receivers = {layer: moments[layer].add for layer in layers}
+    record_attention(model, receivers, batches)
     for layer in layers:
         if not moments[layer].count:
             raise ValueError(
@@ -530,14 +561,14 @@ def _attention_moments(model, layers, batches):
     return moments
 
 
-def _recording(layer, moments):
-    """A layer like the given one that adds its attention maps to `moments`."""
+def _recording(layer, receive):
+    """A layer like the given one that gives its attention maps away."""
 
     class Recording(type(layer)):
         def call(self, inputs):
             maps = keras.ops.convert_to_numpy(self.kernel_attention(inputs))
             for sample in maps:
-                moments.add(sample)
+                receive(sample)
             return super().call(inputs)
 
     return Recording.from_config(layer.get_config())
@@ -567,7 +598,7 @@ def _outputs(model, inputs):
     return [np.asarray(output, "float64") for output in outputs]
 
 
-class _Batches:
+class Batches:
     """The inputs in `data`, as NumPy arrays; can be iterated over twice."""
 
     def __init__(self, model, data, batch_size):
@@ -586,12 +617,15 @@ class _Batches:
             )
 
     def __iter__(self):
+        return (inputs for inputs, _ in self.with_targets())
+
+    def with_targets(self):
+        """Pairs of the inputs and a list of what comes after them."""
         for batch in self.batches:
-            inputs = self._checked(
-                batch[0] if isinstance(batch, tuple) else batch
-            )
+            inputs, *rest = batch if isinstance(batch, tuple) else (batch,)
+            inputs = self._checked(inputs)
             if _size(inputs):
-                yield inputs
+                yield inputs, rest
 
     def _checked(self, inputs):
         inputs = keras.tree.map_structure(_to_numpy, inputs)
