@@ -79,10 +79,10 @@ def test_wheel_metadata(wheel):
     assert found.metadata["License"] == "Apache-2.0"
     assert found.metadata["Requires-Python"] == ">=3.11"
     required = {text for text in found.requires if "extra ==" not in text}
-    assert required == {"keras>=3.15", "numpy"}
+    assert required == {"filelock>=3.16", "keras>=3.15", "numpy"}
     assert set(found.metadata.get_all("Provides-Extra")) == {
-        *("tensorflow", "jax", "torch", "detection"),
-        *("zoo", "notebooks", "test"),
+        *("tensorflow", "jax", "torch", "onnx", "litert"),
+        *("explain", "cli", "detection", "zoo", "notebooks", "docs", "test"),
     }
 
 

@@ -1,0 +1,97 @@
+"""Write a network for TensorFlow, ONNX Runtime or LiteRT.
+
+What is written takes uint8 images of any size and preprocesses them itself;
+with --preprocessing none, it takes what the network takes.
+"""
+
+import pathlib
+
+import aw_keras
+from aw_keras.cli import images, networks
+from aw_keras.cli.output import print_facts
+
+DESCRIPTION = networks.DESCRIPTION
+
+EXAMPLES = """\
+aw-keras export AWResNet50 saved_model/
+aw-keras export AWResNet50 model.onnx --format onnx --precision float16
+aw-keras export model.keras model.tflite --format litert --precision int8 \\
+    --preprocessing imagenet --images photos/*.jpg
+"""
+
+
+def add_arguments(parser):
+    networks.add_arguments(parser)
+    parser.add_argument(
+        "path", metavar="PATH", help="folder (saved_model) or file to write"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("saved_model", "onnx", "litert"),
+        default="saved_model",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="how weights are stored (%(default)s); int8 for litert only",
+    )
+    parser.add_argument(
+        "--images",
+        metavar="IMAGE",
+        nargs="+",
+        help="for int8: a hundred or more images like those of the training",
+    )
+
+
+def run(options):
+    pictures = images.read(options.images) if options.images else None
+    network = networks.open_trained(options)
+    data = None
+    if pictures:
+        data = images.fit_all(pictures, network.model)
+        if network.preprocessing is None:
+            data = images.normalise(data, None, network.model)
+    names = network.class_names()
+    try:
+        aw_keras.export(
+            network.model,
+            options.path,
+            options.format,
+            preprocessing=network.preprocessing,
+            class_names=names,
+            precision=options.precision,
+            representative_data=data,
+        )
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return {
+        "written": options.path,
+        "format": options.format,
+        "precision": options.precision,
+        "model": network.model.name,
+        "weights": network.weights,
+        "preprocessing": network.dataset,
+        "class_names": names is not None,
+        "bytes": _size(pathlib.Path(options.path)),
+    }
+
+
+def _size(path):
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def show(result):
+    print_facts(
+        f"wrote {result['written']}",
+        {
+            "model": result["model"],
+            "weights": result["weights"],
+            "format": f"{result['format']}, {result['precision']}",
+            "preprocessing": result["preprocessing"],
+            "names of classes": "inside" if result["class_names"] else "none",
+            "size": f"{result['bytes'] / 1e6:.1f} MB",
+        },
+    )

@@ -1,0 +1,89 @@
+"""A folder as a user has it, and a registered network that is tiny."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from PIL import Image
+
+from aw_keras import AWConv2D
+from aw_keras.applications import registry
+from aw_keras.applications.preprocessing import CIFAR, CIFAR_CLASSES
+from aw_keras.cli import main
+
+NAME = "TinyNet"
+CLASSES = len(CIFAR_CLASSES["cifar10"])
+BEST = CIFAR_CLASSES["cifar10"].index("ship")
+
+
+def tiny(weights=None, classes=CLASSES, conv=AWConv2D):
+    """A network that says "ship" if its weights are those released."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            conv(4, 3, padding="same", name="stem"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(classes, activation="softmax", name="predictions"),
+        ],
+        name="tiny_net",
+    )
+    if weights == "cifar10":
+        bias = 4.0 * np.eye(CLASSES)[BEST]
+        model.get_layer("predictions").bias.assign(bias)
+    elif weights:
+        model.load_weights(weights)
+    return model
+
+
+@pytest.fixture
+def tiny_net(monkeypatch):
+    """`tiny` as a network with released weights."""
+    entry = registry.Entry(
+        name=NAME,
+        factory=tiny,
+        family="tests",
+        input_shape=(8, 8, 3),
+        classes=CLASSES,
+        preprocessing=CIFAR["cifar10"],
+        papers=(),
+        weights=("cifar10",),
+        results={"cifar10": 0.875},
+    )
+    monkeypatch.setitem(registry._entries, NAME.lower(), entry)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A folder with images, models, and files that are neither."""
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (12, 20, 3), "uint8")
+    Image.fromarray(pixels).save(folder / "noise.png")
+    Image.fromarray(pixels[..., 0]).save(folder / "grey.jpg")
+    (folder / "broken.png").write_bytes(
+        (folder / "noise.png").read_bytes()[:200]
+    )
+    (folder / "text.png").write_text("no image")
+    (folder / "text.keras").write_text("no model")
+    released = tiny("cifar10")
+    released.save(folder / "aw.keras")
+    released.save_weights(folder / "aw.weights.h5")
+    tiny(conv=layers.Conv2D).save(folder / "plain.keras")
+    return folder
+
+
+@pytest.fixture
+def run(files, monkeypatch, capsys):
+    """Runs a command line in the folder: its exit code and what it printed."""
+    monkeypatch.chdir(files)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as error:  # argparse
+            code = error.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
