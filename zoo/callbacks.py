@@ -114,16 +114,18 @@ class Progress(keras.callbacks.Callback):
         recipe: `Recipe`.
         steps: Integer, number of steps of an epoch.
         first_step: Integer, the number of steps that were done.
+        shown: Whether to show anything.
     """
 
     #: Reading the logs in another thread disturbs nothing.
     async_safe = True
 
-    def __init__(self, recipe, steps, first_step):
+    def __init__(self, recipe, steps, first_step, shown):
         super().__init__()
         self.epochs = recipe.epochs
         self.steps = steps
         self.first_step = first_step
+        console = rich.console.Console(quiet=not shown)
         self.bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -131,7 +133,8 @@ class Progress(keras.callbacks.Callback):
             rich.progress.TimeElapsedColumn(),
             rich.progress.TimeRemainingColumn(),
             transient=True,
-            console=rich.console.Console(),
+            console=console,
+            disable=not console.is_terminal,
         )
         self.task = self.bar.add_task(
             recipe.model,
@@ -160,4 +163,5 @@ class Progress(keras.callbacks.Callback):
             f"test accuracy {logs['val_accuracy']:.2%}, "
             f"{time.monotonic() - self.began:.1f} s",
             highlight=False,
+            soft_wrap=True,
         )

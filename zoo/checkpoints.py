@@ -39,9 +39,7 @@ def save(folder, model, step, record, writes=True):
         return
     arrays[_RECORD] = np.array(json.dumps({"step": step, **record}))
     folder.mkdir(parents=True, exist_ok=True)
-    replace(
-        folder / f"{step:09d}.npz", lambda file: np.savez(file, **arrays)
-    )
+    replace(folder / f"{step:09d}.npz", lambda file: np.savez(file, **arrays))
     for path in _paths(folder)[KEPT:]:
         path.unlink(missing_ok=True)
 

@@ -9,33 +9,29 @@ import numpy as np
 import tensorflow as tf
 
 
-def training_batches(dataset, recipe, order):
+def training_batches(dataset, recipe, order, first_step):
     """tf.data of the number, the images and the labels of batches.
 
     Args:
         dataset: `zoo.data.Dataset` of encoded images.
         recipe: `zoo.recipe.Recipe`.
-        order: Function that yields number and places of every batch.
+        order: `zoo.pipeline.Order`.
+        first_step: Integer, the number of the first batch.
     """
-    _, first = next(order())
-    batch = len(first)
+    labels = tf.constant(dataset.y_train)
 
-    def samples():
-        for step, chosen in order():
-            for place, index in enumerate(chosen):
-                yield step * batch + place, index, dataset.y_train[index]
-
-    def read(position, index, label):
+    def sample(position):
+        step, place = position // order.batch, position % order.batch
+        index = tf.numpy_function(order, [step], "int32")[place]
         content = _read(dataset.x_train, index)
         seed = tf.stack([tf.cast(recipe.seed, "int64"), position])
         image = random_crop(content, recipe.image_size, seed)
-        return position // batch, image, label
+        return step, image, labels[index]
 
-    scalar = tf.TensorSpec((), "int64")
     return (
-        tf.data.Dataset.from_generator(samples, output_signature=(scalar,) * 3)
-        .map(read, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch, drop_remainder=True)
+        tf.data.Dataset.counter(first_step * order.batch)
+        .map(sample, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(order.batch, drop_remainder=True)
         .map(lambda steps, images, labels: (steps[0], images, labels))
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -85,6 +81,7 @@ def centre_crop(content, size):
 def _resize(image, extent, size):
     image = tf.image.resize(image, extent, antialias=True)
     image = tf.image.resize_with_crop_or_pad(image, size, size)
+    image = tf.ensure_shape(image, (size, size, 3))
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), "uint8")
 
 

@@ -18,6 +18,16 @@ _BACKENDS = {
 }
 
 
+def check_backend(kind):
+    """Raises `ValueError` if `distribute` needs another backend."""
+    backend = keras.backend.backend()
+    if kind is not None and backend != _BACKENDS[kind]:
+        raise ValueError(
+            f"Expected the backend {_BACKENDS[kind]} for "
+            f"distribute={kind}. Received: KERAS_BACKEND={backend}"
+        )
+
+
 class Devices:
     """What a recipe is trained on.
 
@@ -28,6 +38,7 @@ class Devices:
         count: Number of devices that share a batch.
         processes: Number of processes that do.
         is_chief: Whether this process writes the files of the run.
+        model: Class of the models that they train.
 
     Raises:
         ValueError: If the backend is not the one of this kind.
@@ -37,16 +48,12 @@ class Devices:
         self.count = 1
         self.processes = 1
         self.is_chief = True
+        self.model = keras.Model
         self._strategy = None
         self._distribution = None
         if kind is None:
             return
-        backend = keras.backend.backend()
-        if backend != _BACKENDS[kind]:
-            raise ValueError(
-                f"Expected the backend {_BACKENDS[kind]} for "
-                f"distribute={kind}. Received: KERAS_BACKEND={backend}"
-            )
+        check_backend(kind)
         if kind == "data_parallel":
             self._distribution = keras.distribution.DataParallel()
             self.count = self._distribution.device_mesh.devices.size
@@ -80,10 +87,13 @@ class Devices:
         return f"{self.count} x {name}"
 
     def _join(self):
+        from zoo import multi_worker
+
         cluster = self._strategy.cluster_resolver
         if cluster and "worker" in cluster.cluster_spec().jobs:
             self.processes = cluster.cluster_spec().num_tasks("worker")
             self.is_chief = cluster.task_id == 0
+            self.model = multi_worker.MultiWorkerModel
 
     def prepare(self, network):
         """Lets the normalisations of a network see whole batches."""

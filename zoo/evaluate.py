@@ -2,9 +2,12 @@
 
     python -m zoo.evaluate ResNet20 --data cifar10
     python -m zoo.evaluate runs/digits --out runs/digits
+    python -m zoo.evaluate --check --data cifar10
 
 Prints top-1 and top-5 accuracy, loss and calibration error, and writes them
 with the accuracy of every class as JSON, and the confusion matrix as a picture.
+With `--check` it measures every released file of weights again and fails if one
+is not as good as it was published.
 """
 
 import argparse
@@ -171,8 +174,15 @@ def _parse(arguments):
     )
     parser.add_argument(
         "model",
+        nargs="?",
         help="folder of a run, path of a published weights file, or name of "
         "a network",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="measure every released file on --data instead, and fail if one "
+        "has not the published accuracy",
     )
     parser.add_argument(
         "--data", help="what zoo.data.load takes; the run's own by default"
@@ -190,12 +200,29 @@ def _parse(arguments):
         type=pathlib.Path,
         help="folder for evaluation.json and confusion.png",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.check and (options.model or not options.data):
+        parser.error("--check takes --data, and no model")
+    if not options.check and not options.model:
+        parser.error("expected a model, or --check")
+    return options
+
+
+def _check(source):
+    from zoo import check
+
+    checked = check.check(source)
+    print(check.report(checked))
+    if not all(good for _, _, good in checked):
+        raise ValueError("Expected the published accuracies.")
 
 
 def main(arguments=None):
     options = _parse(arguments)
     try:
+        if options.check:
+            _check(options.data)
+            return
         model, dataset = _trained(options)
         found = evaluate(model, dataset)
         if options.out:

@@ -44,15 +44,16 @@ def channel_statistics(images):
     return mean, np.sqrt(np.maximum(square - mean**2, 1))
 
 
-def on_pixels(network, preprocessing):
+def on_pixels(network, preprocessing, model=keras.Model):
     """A model that normalises images of pixels and applies a network.
 
     Args:
         network: `keras.Model` of one input of known channels, channels last.
         preprocessing: `Preprocessing`.
+        model: Class of the model.
 
     Returns:
-        A `keras.Model` of float32 images `(batch, height, width, channels)`
+        A `model` of float32 images `(batch, height, width, channels)`
         with values from 0 to 255 and channels red, green and blue.
     """
     image = keras.Input(network.input_shape[1:], name="image")
@@ -68,7 +69,7 @@ def on_pixels(network, preprocessing):
         dtype="float32",
         name="normalise",
     )(x)
-    return keras.Model(image, network(x), name=network.name)
+    return model(image, network(x), name=network.name)
 
 
 def build(recipe, dataset, **arguments):

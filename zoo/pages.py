@@ -84,13 +84,13 @@ def texts(places):
         )
         for file in files
     }
-    sections = "".join(
+    written = "".join(
         _section(dataset, rows, files, places)
-        for dataset, rows in _sections(places)
+        for dataset, rows in sections(places)
     )
     readme = _README.format(
         head=model_card.HEAD,
-        sections=sections or "\nNothing has been published yet.\n",
+        sections=written or "\nNothing has been published yet.\n",
     )
     return {places.zoo / "README.md": readme, **pages}
 
@@ -105,7 +105,7 @@ def figures(places):
         A dict from `pathlib.Path` to pairs of what is drawn and its hash.
     """
     found = {}
-    for dataset, rows in _sections(places):
+    for dataset, rows in sections(places):
         curves = {row: places.curve(dataset, row) for row in rows}
         digest = hashlib.sha256()
         for row, path in curves.items():
@@ -152,7 +152,7 @@ def _orphans(places, expected):
     return [path for path in found if path not in expected]
 
 
-def _sections(places):
+def sections(places):
     """Pairs of data set and rows that were trained alike."""
     for path in sorted((places.zoo / "results").glob("*.csv")):
         for _, rows in itertools.groupby(
@@ -186,9 +186,9 @@ def _line(dataset, model, networks, files):
         f"{rows[0].parameters:,}",
         f"{rows[0].multiply_adds / 1e6:.1f} M",
         len(rows),
-        _mean([row.top1 for row in rows]),
-        "" if plain == model else _difference(rows, networks.get(plain, ())),
-        _mean([row.top5 for row in rows]),
+        mean([row.top1 for row in rows]),
+        "" if plain == model else difference(rows, networks.get(plain, ())),
+        mean([row.top5 for row in rows]),
         "" if published is None else f"{published:.2f}",
         _training(rows),
         _links(rows[0], files),
@@ -196,11 +196,11 @@ def _line(dataset, model, networks, files):
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _mean(values):
+def mean(values):
     return table.show(*table.mean_and_deviation(values))
 
 
-def _difference(rows, others):
+def difference(rows, others):
     found = table.compare(rows, others)
     if found is None:
         return ""

@@ -6,7 +6,6 @@ on the device, which cuts and augments its own batches.
 """
 
 import functools
-import itertools
 
 import keras
 import numpy as np
@@ -34,30 +33,26 @@ def training_batches(dataset, recipe, first_step=0):
         first_step: Integer, the number of steps that were done.
 
     Returns:
-        What `keras.Model.fit` takes: a `tf.data.Dataset` or a generator of
+        What `keras.Model.fit` takes, such as a `tf.data.Dataset`: batches
         `(images, labels)`, labels as probabilities of the classes.
     """
     background = 0
     if not dataset.encoded:
         background = dataset.x_train.mean((0, 1, 2)).astype("uint8")
     augment = Augmentation(recipe, len(dataset.class_names), background)
-    order = functools.partial(
-        _order,
-        len(dataset.x_train),
-        batch_size(dataset, recipe),
-        recipe.seed,
-        first_step,
+    order = Order(
+        len(dataset.x_train), batch_size(dataset, recipe), recipe.seed
     )
     if dataset.encoded:
         from zoo import decoding
 
-        batches = decoding.training_batches(dataset, recipe, order)
+        batches = decoding.training_batches(dataset, recipe, order, first_step)
         if keras.backend.backend() != "tensorflow":
             return _augmented(batches.as_numpy_iterator(), augment)
     elif keras.backend.backend() == "tensorflow":
-        batches = _gathered(dataset, order)
+        batches = _gathered(dataset, order, first_step)
     else:
-        return _on_device(dataset, augment, order)
+        return OnDevice(dataset, augment, order, first_step)
     import tensorflow as tf
 
     return batches.map(
@@ -78,54 +73,82 @@ def test_batches(dataset, recipe):
     return dataset.x_test, labels
 
 
-def _order(count, batch, seed, first_step):
-    """Yields number and places of every batch: each epoch a permutation."""
-    steps = count // batch
-    for epoch in itertools.count(first_step // steps):
-        places = np.random.default_rng((seed, epoch)).permutation(count)
-        for step in range(max(first_step - epoch * steps, 0), steps):
-            chosen = places[step * batch : (step + 1) * batch]
-            yield epoch * steps + step, chosen
+class Order:
+    """Which images make a batch: every epoch is a permutation of them.
+
+    Example:
+
+    >>> order = Order(count=5, batch=2, seed=0)
+    >>> first_epoch = [*order(0), *order(1)]
+    >>> len(set(first_epoch)), set(first_epoch) < set(range(5))
+    (4, True)
+
+    Args:
+        count: Integer, number of images.
+        batch: Integer, number of images of a batch.
+        seed: Integer, which decides the permutations.
+    """
+
+    def __init__(self, count, batch, seed):
+        self.count = count
+        self.batch = batch
+        self.seed = seed
+        self._epoch = functools.lru_cache(maxsize=2)(self._permutation)
+
+    def __call__(self, step):
+        """Places of the images of a step, an int32 array `(batch,)`."""
+        epoch, place = divmod(int(step), self.count // self.batch)
+        return self._epoch(epoch)[place * self.batch :][: self.batch]
+
+    def _permutation(self, epoch):
+        rng = np.random.default_rng((self.seed, epoch))
+        return rng.permutation(self.count).astype("int32")
 
 
-def _gathered(dataset, order):
+class OnDevice(keras.utils.PyDataset):
+    """Batches that a compiled function cuts from images on the device."""
+
+    #: There is no end.
+    num_batches = None
+
+    def __init__(self, dataset, augment, order, first_step):
+        super().__init__()
+        self.images = ops.convert_to_tensor(dataset.x_train)
+        self.labels = ops.convert_to_tensor(dataset.y_train)
+        self.order = order
+        self.first_step = first_step
+
+        @_compiled
+        def batch(images, labels, chosen, step):
+            return augment(
+                ops.take(images, chosen, axis=0),
+                ops.take(labels, chosen, axis=0),
+                step,
+            )
+
+        self.batch = batch
+
+    def __getitem__(self, index):
+        step = self.first_step + index
+        return self.batch(
+            self.images, self.labels, self.order(step), np.int32(step)
+        )
+
+
+def _gathered(dataset, order, first_step):
     """tf.data of the number, the images and the labels of batches."""
     import tensorflow as tf
 
     with tf.device("CPU"):
         images = tf.constant(dataset.x_train)
         labels = tf.constant(dataset.y_train)
-    _, first = next(order())
-    return tf.data.Dataset.from_generator(
-        order,
-        output_signature=(
-            tf.TensorSpec((), "int64"),
-            tf.TensorSpec(first.shape, "int64"),
-        ),
-    ).map(
-        lambda step, chosen: (
-            step,
-            tf.gather(images, chosen),
-            tf.gather(labels, chosen),
-        )
-    )
 
+    def gather(step):
+        chosen = tf.numpy_function(order, [step], "int32")
+        chosen = tf.ensure_shape(chosen, (order.batch,))
+        return step, tf.gather(images, chosen), tf.gather(labels, chosen)
 
-def _on_device(dataset, augment, order):
-    """Yields batches that a compiled function makes on the device."""
-    images = ops.convert_to_tensor(dataset.x_train)
-    labels = ops.convert_to_tensor(dataset.y_train)
-
-    @_compiled
-    def batch(images, labels, chosen, step):
-        return augment(
-            ops.take(images, chosen, axis=0),
-            ops.take(labels, chosen, axis=0),
-            step,
-        )
-
-    for step, chosen in order():
-        yield batch(images, labels, chosen.astype("int32"), np.int32(step))
+    return tf.data.Dataset.counter(first_step).map(gather)
 
 
 def _augmented(batches, augment):

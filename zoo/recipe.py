@@ -5,6 +5,7 @@ One file describes a data set and a schedule; the networks are variations of it
 its type: a misspelt key is an error, not a default.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import pathlib
@@ -117,6 +118,11 @@ class Recipe:
         _check("milestones", self, steps == bool(self.milestones), "steps only")
         _check("warmup_epochs", self, not (steps and self.warmup_epochs), "0")
 
+    @property
+    def run_name(self):
+        """What a folder of a run of this recipe is called."""
+        return f"{self.name}-{self.model}-{self.seed}"
+
     @classmethod
     def from_file(cls, path, settings=()):
         """Reads a recipe.
@@ -212,10 +218,10 @@ def _yaml(text, source):
         )
 
 
-def _typed(field, value, kind):
+def _typed(field, value, annotation):
     """`value` as one of the types that an annotation allows."""
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else ()
-    for kind in kinds or (kind,):
+    union = isinstance(annotation, types.UnionType)
+    for kind in typing.get_args(annotation) if union else (annotation,):
         if isinstance(value, bool) != (kind is bool):
             continue
         if typing.get_origin(kind) is tuple:
@@ -225,11 +231,10 @@ def _typed(field, value, kind):
             return value
         elif kind is float and isinstance(value, (int, str)):
             # YAML takes 1e-4, which has no point, for a string.
-            try:
+            with contextlib.suppress(ValueError):
                 return float(value)
-            except ValueError:
-                continue
+    expected = annotation if union else annotation.__name__
     raise ValueError(
-        f"Expected `{field}` of the recipe to be {kind}. "
+        f"Expected `{field}` of the recipe to be {expected}. "
         f"Received: {field}={value!r}"
     )

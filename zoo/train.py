@@ -20,6 +20,7 @@ The test split only measures: nothing is chosen by it.
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -32,7 +33,7 @@ import keras
 from aw_keras.applications import complexity
 from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
-from zoo.distribute import Devices
+from zoo.distribute import Devices, check_backend
 from zoo.evaluate import evaluate
 from zoo.network import build, compile_for, on_pixels, preprocessing_for
 from zoo.recipe import Recipe
@@ -40,9 +41,13 @@ from zoo.recipe import Recipe
 _ROOT = pathlib.Path(__file__).parent.parent
 
 
+# Runs that follow each other often have the same data.
+_load = functools.lru_cache(maxsize=1)(data.load)
+
+
 def load_data(recipe):
     """The `zoo.data.Dataset` of a recipe."""
-    dataset = data.load(recipe.data, encoded=recipe.image_size is not None)
+    dataset = _load(recipe.data, recipe.image_size is not None)
     if recipe.limit is None:
         return dataset
     return data.take(dataset, recipe.limit, recipe.seed)
@@ -104,7 +109,7 @@ def train(recipe, dataset, out, stop=lambda: False):
             recipe, dataset, dtype=recipe.dtype, classifier_activation=None
         )
         devices.prepare(network)
-        model = on_pixels(network, preprocessing)
+        model = on_pixels(network, preprocessing, devices.model)
         compile_for(model, recipe, steps)
         fit(model, recipe, dataset, out, devices, stop)
     if not devices.is_chief:
@@ -144,18 +149,20 @@ def fit(model, recipe, dataset, out, devices, stop):
     # interrupted is a training of its own.
     for part in _parts(checkpoints.restore(folder, model), recipe, steps):
         record = checkpoints.restore(folder, model)
-        callbacks = [Recorder(out, record, steps, devices, stop)]
-        if devices.is_chief:
-            callbacks.append(Progress(recipe, steps, record["step"]))
-        model.fit(
-            pipeline.training_batches(dataset, recipe, record["step"]),
-            **part,
-            validation_data=pipeline.test_batches(dataset, recipe),
-            validation_batch_size=recipe.batch_size,
-            shuffle=False,  # The batches are.
-            callbacks=callbacks,
-            verbose=0,
-        )
+        progress = Progress(recipe, steps, record["step"], devices.is_chief)
+        with progress.bar:
+            model.fit(
+                pipeline.training_batches(dataset, recipe, record["step"]),
+                **part,
+                validation_data=pipeline.test_batches(dataset, recipe),
+                validation_batch_size=recipe.batch_size,
+                shuffle=False,  # The batches are.
+                callbacks=[
+                    Recorder(out, record, steps, devices, stop),
+                    progress,
+                ],
+                verbose=0,
+            )
 
 
 def _parts(record, recipe, steps):
@@ -246,19 +253,22 @@ def main(arguments=None):
     options = _parse(arguments)
     try:
         recipe = Recipe.from_file(options.recipe, options.set)
-        name = f"{recipe.name}-{recipe.model}-{recipe.seed}"
-        out = options.out or pathlib.Path("runs", name)
+        check_backend(recipe.distribute)
+        out = options.out or pathlib.Path("runs", recipe.run_name)
         claim(out, recipe)
         if (out / "metrics.json").exists():
             print(f"{out / 'metrics.json'} exists: this run is complete.")
             return
         dataset = load_data(recipe)
-        signals = Signals()
+    except (OSError, ValueError) as error:
+        sys.exit(f"zoo.train: {error}")
+    signals = Signals()
+    try:
         metrics = train(recipe, dataset, out, signals)
     except Stopped:
         print("Stopped and saved. The same command goes on from here.")
         sys.exit(128 + signals.received)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sys.exit(f"zoo.train: {error}")
     if metrics:
         print(f"Test accuracy {metrics['top1']:.2%}, all of it in {out}.")

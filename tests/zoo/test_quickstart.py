@@ -1,15 +1,19 @@
 """The quickstart: what it leaves behind, and that it notices failures."""
 
+import dataclasses
 import subprocess
 
-import keras
 import numpy as np
 import pytest
 
 from zoo import quickstart
-from zoo.train import Recipe
+from zoo.network import build, on_pixels, preprocessing_for
+from zoo.recipe import Recipe
+from zoo.train import load_data
 
-RECIPE = Recipe("AWResNet20", "digits", epochs=1, batch_size=32, limit=64)
+RECIPE = Recipe(
+    "AWResNet20", "digits", epochs=1, batch_size=32, limit=64, jit_compile=False
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,10 @@ def test_files(finished):
 
 
 def test_saved_model_elsewhere(finished):
-    model = keras.saving.load_model(finished / "checkpoint.keras")
-    images = RECIPE.load_data().x_test[:7]
+    dataset = load_data(RECIPE)
+    network = build(RECIPE, dataset, weights=finished / "model.weights.h5")
+    model = on_pixels(network, preprocessing_for(RECIPE, dataset))
+    images = dataset.x_test[:7]
     expected = model.predict(images, verbose=0)
     for samples in (1, 7):
         served = quickstart.predict_elsewhere(
@@ -52,6 +58,6 @@ def test_a_different_prediction_is_an_error(tmp_path, monkeypatch):
         "predict_elsewhere",
         lambda path, images: np.full((len(images), 10), np.nan),
     )
-    recipe = Recipe("ResNet20", "digits", epochs=1, limit=5)
+    recipe = dataclasses.replace(RECIPE, limit=5)
     with pytest.raises(SystemExit, match="a difference of nan"):
         quickstart.main(tmp_path / "quickstart", recipe)

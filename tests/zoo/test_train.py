@@ -1,126 +1,163 @@
-"""Training: one small run, its interruption, its files and its command."""
+"""Training: one small run, its interruptions, its files and its command."""
 
 import csv
+import dataclasses
+import errno
+import itertools
 import json
+import os
+import shutil
+import signal
 
-import keras
 import numpy as np
 import pytest
 
-from aw_keras.applications import ResNet20
+from aw_keras.applications import CIFARResNet, ResNet20
+from aw_keras.applications.preprocessing import CIFAR, IMAGENET
+from aw_keras.weights import loading
+from tests.zoo import tiny
+from zoo import checkpoints, data, network
 from zoo import train as zoo_train
-from zoo.data import Dataset, load, take
-from zoo.train import (
-    Batches,
-    Checkpoint,
-    Recipe,
-    build,
-    channel_statistics,
-    claim,
-    compile_for,
-    crop_and_flip,
-    main,
-)
+from zoo.callbacks import Recorder, Stopped
+from zoo.recipe import Recipe
+from zoo.train import claim, load_data, main, train
 
-RECIPE = Recipe("ResNet20", "digits", epochs=2, batch_size=32, limit=96)
-COMMAND = [
-    *("--model", RECIPE.model, "--data", RECIPE.data),
-    *("--epochs", str(RECIPE.epochs), "--batch-size", str(RECIPE.batch_size)),
-    *("--limit", str(RECIPE.limit), "--out"),
-]
+pytestmark = pytest.mark.usefixtures("small_network")
 
-
-def colour_images(samples=20, size=8):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (samples, size, size, 3), "uint8")
-    labels = np.arange(samples) % 2
-    return Dataset(("a", "b"), images, labels, images, labels)
+# Eager loops are slow to trace twice, XLA is slow to compile once.
+SETTINGS = [*tiny.SETTINGS, "jit_compile=false"]
+COMMAND = [tiny.RECIPE, "--set", *SETTINGS, "--out"]
+RECIPE = Recipe.from_file(tiny.RECIPE, SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The folder of a run of `RECIPE` from the command line, and its log."""
+    """The folder of a run of `RECIPE` from the command line."""
     out = tmp_path_factory.mktemp("uninterrupted")
-    main([*COMMAND, str(out)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "create_model", tiny.create_model)
+        main([*COMMAND, str(out)])
     return out
 
 
-def final_weights(out):
-    return keras.saving.load_model(out / "checkpoint.keras").get_weights()
+def stop_at(step):
+    """A function that says to stop before so many steps."""
+    steps = itertools.count()
+    return lambda: next(steps) == step
 
 
 def test_run_leaves_its_files(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
-        "checkpoint.keras",
+        "checkpoints",
         "log.csv",
         "metrics.json",
+        "model.weights.h5",
         "run.json",
-        "saved_model",
+        "tensorboard",
     }
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
+    assert metrics["recipe"] == "digits"
     assert metrics["model"] == "ResNet20"
+    assert metrics["dataset"] == "digits"
     assert metrics["train_images"] == metrics["test_images"] == 96
     assert metrics["class_names"] == list("0123456789")
+    assert metrics["parameters"] > 50_000
+    assert metrics["multiply_adds"] > 500_000
+    assert metrics["top1"] <= metrics["top5"] <= 1
+    assert "core" in metrics["hardware"]
     with open(uninterrupted / "log.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["0", "1"]
-    assert float(rows[1]["loss"]) < float(rows[0]["loss"])
-    assert metrics["test_accuracy"] == pytest.approx(
-        float(rows[1]["val_accuracy"])
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[2]["loss"]) < float(rows[0]["loss"])
+    assert float(rows[2]["learning_rate"]) == 0
+    assert metrics["top1"] == pytest.approx(float(rows[2]["val_accuracy"]))
+    assert metrics["loss"] == pytest.approx(
+        float(rows[2]["val_loss"]), rel=1e-4
     )
+    seconds = sum(float(row["seconds"]) for row in rows)
+    assert metrics["train_seconds"] == pytest.approx(seconds)
+    (events,) = (uninterrupted / "tensorboard").iterdir()
+    assert b"val_accuracy" in events.read_bytes()
 
 
-def test_checkpoint_predicts_from_pixels(uninterrupted):
-    model = keras.saving.load_model(uninterrupted / "checkpoint.keras")
+def test_weights_fit_the_network_of_the_library(uninterrupted):
+    model = CIFARResNet(
+        8,
+        input_shape=(8, 8, 1),
+        weights=uninterrupted / "model.weights.h5",
+    )
+    dataset = load_data(RECIPE)
+    mean, deviation = network.channel_statistics(dataset.x_train)
+    labels = model.predict((dataset.x_test - mean) / deviation, verbose=0)
+    accuracy = float(np.mean(labels.argmax(-1) == dataset.y_test))
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
-    some = take(load("digits"), RECIPE.limit, RECIPE.seed)
-    labels = model.predict(some.x_test, verbose=0).argmax(-1)
-    accuracy = float(np.mean(labels == some.y_test))
-    assert accuracy == pytest.approx(metrics["test_accuracy"])
+    assert accuracy == pytest.approx(metrics["top1"])
 
 
-def test_weights_fit_the_network_of_the_library(tmp_path):
-    dataset = colour_images()
-    trained = build("ResNet20", dataset)
-    trained.save(tmp_path / "checkpoint.keras")
-    network = ResNet20(
-        input_shape=(8, 8, 3),
-        classes=2,
-        weights=tmp_path / "checkpoint.keras",
-    )
-    mean, deviation = channel_statistics(dataset.x_train)
-    np.testing.assert_allclose(
-        network.predict((dataset.x_test - mean) / deviation, verbose=0),
-        trained.predict(dataset.x_test, verbose=0),
-        atol=1e-5,
-    )
-
-
-def test_interrupted_run_ends_the_same(uninterrupted, tmp_path, monkeypatch):
-    """The second of two epochs of three steps is interrupted in its middle."""
-    steps = []
-
-    def interrupt(callback, batch, logs=None):
-        steps.append(batch)
-        if len(steps) == 5:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "on_train_batch_end", interrupt)
-        with pytest.raises(SystemExit, match="The same command goes on"):
-            main([*COMMAND, str(tmp_path)])
-    assert steps == [0, 1, 2, 0, 1]
-    assert (tmp_path / "checkpoint.keras").exists()
+def test_stopped_run_ends_the_same(uninterrupted, tmp_path):
+    """It stops amid the second of three epochs of three steps."""
+    claim(tmp_path, RECIPE)
+    dataset = load_data(RECIPE)
+    with pytest.raises(Stopped):
+        train(RECIPE, dataset, tmp_path, stop_at(4))
     assert not (tmp_path / "metrics.json").exists()
-
-    main([*COMMAND, str(tmp_path)])
-    for resumed, expected in zip(
-        final_weights(tmp_path), final_weights(uninterrupted), strict=True
-    ):
-        np.testing.assert_allclose(resumed, expected, rtol=1e-3, atol=1e-4)
+    assert tiny.state(tmp_path)[0] == "000000004.npz"
+    metrics = train(RECIPE, dataset, tmp_path)
+    tiny.assert_same_end(tmp_path, uninterrupted)
+    expected = json.loads((uninterrupted / "metrics.json").read_text())
+    assert metrics["top1"] == pytest.approx(expected["top1"])
     log = (tmp_path / "log.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in log] == ["epoch", "0", "1"]
+    assert [line.split(",")[0] for line in log] == ["epoch", "1", "2", "3"]
+
+
+def test_damaged_checkpoint_costs_an_epoch(uninterrupted, tmp_path):
+    """The one before it is there, and the log is that of one training."""
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / "metrics.json").unlink()
+    last = max((run / "checkpoints").iterdir())
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="000000009.npz is damaged"):
+        train(RECIPE, load_data(RECIPE), run)
+    tiny.assert_same_end(run, uninterrupted)
+    assert len((run / "log.csv").read_text().splitlines()) == 4
+
+
+def test_full_disk(tmp_path, monkeypatch):
+    def full(file, **arrays):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints.np, "savez", full)
+    with pytest.raises(SystemExit, match="zoo.train: .*No space left"):
+        main([*COMMAND, str(tmp_path)])
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="zoo.train: .*Not a directory"):
+        main([*COMMAND, str(tmp_path / "file" / "run")])
+
+
+def test_moving_average_replaces_the_weights(tmp_path):
+    """Also where a run goes on after its last epoch was complete."""
+    recipe = dataclasses.replace(RECIPE, epochs=1, ema=0.5)
+    claim(tmp_path, recipe)
+    train(recipe, load_data(recipe), tmp_path)
+    first = (tmp_path / "model.weights.h5").read_bytes()
+    _, state = tiny.state(tmp_path)
+    averages = {k: v for k, v in state.items() if k.endswith("kernel_average")}
+    model = CIFARResNet(
+        8, input_shape=(8, 8, 1), weights=tmp_path / "model.weights.h5"
+    )
+    kernels = [w for w in model.trainable_variables if w.name == "kernel"]
+    for kernel, average in zip(kernels, averages.values(), strict=True):
+        np.testing.assert_allclose(kernel, average, rtol=1e-6)
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / "model.weights.h5").unlink()
+    train(recipe, load_data(recipe), tmp_path)
+    assert len((tmp_path / "model.weights.h5").read_bytes()) == len(first)
 
 
 def test_complete_run_is_left_alone(uninterrupted, monkeypatch, capsys):
@@ -132,106 +169,87 @@ def test_complete_run_is_left_alone(uninterrupted, monkeypatch, capsys):
 def test_folder_of_another_run_is_refused(tmp_path):
     claim(tmp_path, RECIPE)
     claim(tmp_path, RECIPE)
-    with pytest.raises(SystemExit, match="Expected the arguments of the run"):
-        main([*COMMAND, str(tmp_path), "--seed", "1"])
+    with pytest.raises(SystemExit, match=r"Received: seed=1 \(there seed=0\)"):
+        main([*COMMAND, str(tmp_path), "--set", "seed=1"])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("setting", "message"),
     [
-        (["--model", "ResNet21"], "invalid choice"),
-        (["--epochs", "0"], "Expected a positive integer. Received: 0"),
-        (["--limit", "some"], "Expected a positive integer. Received: some"),
+        ("model=ResNet21", "Received: name=ResNet21"),
+        ("data=nowhere", "Expected .*nowhere"),
+        ("distribute=data_parallel", "Expected the backend jax"),
     ],
 )
-def test_wrong_arguments(tmp_path, capsys, arguments, message):
-    with pytest.raises(SystemExit):
-        main([*COMMAND, str(tmp_path), *arguments])
-    assert message in capsys.readouterr().err
+def test_wrong_settings(tmp_path, setting, message):
+    with pytest.raises(SystemExit, match=f"zoo.train: .*{message}"):
+        main([*COMMAND, str(tmp_path / "run"), "--set", setting])
 
 
-def test_missing_data(tmp_path):
-    with pytest.raises(SystemExit, match="zoo.train: Expected .*nowhere"):
-        main([*COMMAND, str(tmp_path / "run"), "--data", "nowhere"])
+def test_signals(tmp_path, monkeypatch, capsys):
+    """SIGTERM before the first step saves, and says how to go on."""
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    begin = Recorder.on_epoch_begin
+
+    def killed(recorder, epoch, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        begin(recorder, epoch, logs)
+
+    monkeypatch.setattr(Recorder, "on_epoch_begin", killed)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main([*COMMAND, str(tmp_path)])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert "The same command goes on" in capsys.readouterr().out
+    assert tiny.state(tmp_path)[0] == "000000000.npz"
 
 
-def test_checkpoint_survives_a_failing_save(tmp_path, monkeypatch):
+def test_mixed_precision(tmp_path):
+    recipe = dataclasses.replace(
+        RECIPE, epochs=1, limit=32, dtype="mixed_float16"
+    )
+    claim(tmp_path, recipe)
+    metrics = train(recipe, load_data(recipe), tmp_path)
+    assert np.isfinite(metrics["loss"])
+    variables = loading.read(str(tmp_path / "model.weights.h5"))
+    assert variables["conv1_conv"]["vars/0"].dtype == "float32"
+
+
+def test_normalisation_is_that_of_the_library():
+    cifar = Recipe("ResNet20", "../cifar.tar", 1, dataset="cifar100")
+    assert network.preprocessing_for(cifar, None) == CIFAR["cifar100"]
     dataset = colour_images()
-    model = build("ResNet20", dataset)
-    compile_for(model, steps=10, learning_rate=0.1)
-    checkpoint = Checkpoint(tmp_path / "checkpoint.keras")
-    checkpoint.set_model(model)
-    checkpoint.on_epoch_end(0)
-    before = (tmp_path / "checkpoint.keras").read_bytes()
-
-    def half_a_file(path):
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(model, "save", half_a_file)
-    with pytest.raises(OSError):
-        checkpoint.on_epoch_end(1)
-    assert (tmp_path / "checkpoint.keras").read_bytes() == before
+    own = network.preprocessing_for(Recipe("ResNet20", "pets", 1), dataset)
+    np.testing.assert_allclose(own.mean, dataset.x_train.mean((0, 1, 2)))
+    model = ResNet20(input_shape=(8, 8, 3))
+    images = dataset.x_test.astype("float32")
+    for preprocessing in (CIFAR["cifar10"], IMAGENET):
+        step = 1 if preprocessing.channels == "RGB" else -1
+        normalised = images[..., ::step] - np.array(preprocessing.mean)
+        np.testing.assert_allclose(
+            network.on_pixels(model, preprocessing)(images),
+            model(normalised / np.array(preprocessing.deviation)),
+            atol=1e-5,
+        )
 
 
-def test_batches_use_every_image_once():
-    dataset = colour_images(20)
-    batches = Batches(dataset, 6, seed=3, augment=False)
-    assert len(batches) == 3
-    images = np.concatenate([batches[i][0] for i in range(3)])
-    distinct = {image.tobytes() for image in images}
-    assert len(distinct) == 18
-    assert distinct < {image.tobytes() for image in dataset.x_train}
-
-
-def test_one_batch_of_few_images():
-    batches = Batches(colour_images(5), 128, seed=0, augment=False)
-    assert len(batches) == 1
-    assert len(batches[0][0]) == 5
-
-
-def test_batches_are_decided_by_seed_and_epoch():
-    dataset = colour_images()
-    one, other = (Batches(dataset, 6, seed=3, augment=True) for _ in range(2))
-    one[0], one[2]
-    np.testing.assert_array_equal(one[1][0], other[1][0])
-    one.start(1)
-    assert not np.array_equal(one[1][0], other[1][0])
-    other.start(1)
-    np.testing.assert_array_equal(one[1][0], other[1][0])
-    third = Batches(dataset, 6, seed=4, augment=True)
-    third.start(1)
-    assert not np.array_equal(third[1][0], other[1][0])
-
-
-def test_crop_and_flip_gives_windows_of_the_padded_image():
-    images = colour_images(40, 5).x_train
-    background = np.array([1, 2, 3], "uint8")
-    crops = crop_and_flip(images, 2, background, np.random.default_rng(0))
-    assert crops.dtype == np.uint8
-    seen = set()
-    for image, crop in zip(images, crops, strict=True):
-        padded = np.empty((9, 9, 3), "uint8")
-        padded[:] = background
-        padded[2:7, 2:7] = image
-        seen |= {
-            (top, left, step)
-            for top in range(5)
-            for left in range(5)
-            for step in (1, -1)
-            if np.array_equal(
-                padded[top : top + 5, left : left + 5][:, ::step], crop
-            )
-        }
-    assert {top for top, _, _ in seen} == set(range(5))
-    assert {left for _, left, _ in seen} == set(range(5))
-    assert {step for _, _, step in seen} == {1, -1}
+def colour_images(samples=4, size=8):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (samples, size, size, 3), "uint8")
+    labels = np.arange(samples) % 2
+    return data.Dataset(("a", "b"), images, labels, images, labels)
 
 
 def test_channel_statistics():
     images = colour_images().x_train
     images[..., 2] = 7
-    mean, deviation = channel_statistics(images)
+    mean, deviation = network.channel_statistics(images)
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)))
     expected = images.std((0, 1, 2))
     np.testing.assert_allclose(deviation[:2], expected[:2])
@@ -239,8 +257,8 @@ def test_channel_statistics():
 
 
 def test_weight_decay_spares_biases_and_norms():
-    model = build("AWResNet20", colour_images())
-    compile_for(model, steps=10, learning_rate=0.1)
+    model = CIFARResNet(8, conv="aw")
+    network.compile_for(model, RECIPE, steps=10)
     spared = {
         variable.name
         for variable in model.trainable_variables
@@ -253,3 +271,11 @@ def test_weight_decay_spares_biases_and_norms():
         "bias",
         "gamma",
     }
+    assert model.optimizer.weight_decay == pytest.approx(1e-3)
+
+
+def test_steps_per_execution(uninterrupted, tmp_path):
+    recipe = dataclasses.replace(RECIPE, steps_per_execution=3)
+    claim(tmp_path, recipe)
+    train(recipe, load_data(recipe), tmp_path)
+    tiny.assert_same_end(tmp_path, uninterrupted)

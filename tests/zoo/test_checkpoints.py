@@ -1,0 +1,126 @@
+"""Checkpoints: that the last whole one is found, whatever happened."""
+
+import errno
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from zoo import checkpoints
+
+
+def compiled(units=3):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units)])
+    model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def fill(model, value):
+    for variable in [*model.variables, *model.optimizer.variables]:
+        variable.assign(keras.ops.full(variable.shape, value, variable.dtype))
+
+
+def values(model):
+    return {
+        float(np.unique(variable)[0])
+        for variable in [*model.variables, *model.optimizer.variables]
+    }
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with checkpoints of the steps 2 and 3, of 1, 2 and 3."""
+    model = compiled()
+    for step in (1, 2, 3):
+        fill(model, step)
+        checkpoints.save(tmp_path, model, step, {"rows": [step]})
+    return tmp_path
+
+
+def test_the_last_two_are_kept(saved):
+    names = sorted(path.name for path in saved.iterdir())
+    assert names == ["000000002.npz", "000000003.npz"]
+    model = compiled()
+    assert checkpoints.restore(saved, model) == {"step": 3, "rows": [3]}
+    assert values(model) == {3}
+
+
+def test_no_checkpoint(tmp_path):
+    model = compiled()
+    before = model.get_weights()
+    assert checkpoints.restore(tmp_path / "none", model) == {"step": 0}
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def damages():
+    """Functions that damage the bytes of a checkpoint."""
+    yield lambda content: b""
+    for eighths in range(1, 8):
+        yield lambda content, n=eighths: content[: len(content) * n // 8]
+    rng = np.random.default_rng(0)
+    for place in rng.random(20):
+
+        def flip(content, place=place):
+            content = bytearray(content)
+            content[int(place * len(content))] ^= 0xFF
+            return bytes(content)
+
+        yield flip
+
+
+def test_damaged_checkpoints_are_passed_over(saved):
+    """A flipped bit in what the archive does not read may go unseen."""
+    last = saved / "000000003.npz"
+    whole = last.read_bytes()
+    noticed = 0
+    for damage in damages():
+        last.write_bytes(damage(whole))
+        model = compiled()
+        with pytest.warns() as caught:
+            record = checkpoints.restore(saved, model)
+            checkpoints.warnings.warn("so that there is one", stacklevel=1)
+        assert values(model) == {record["step"]}
+        assert record["rows"] == [record["step"]]
+        if record["step"] == 2:
+            noticed += 1
+            assert "000000003.npz is damaged and passed" in str(caught[0])
+    assert noticed >= 20
+
+
+def test_all_damaged(saved):
+    for path in saved.iterdir():
+        path.write_bytes(b"damaged")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(ValueError, match="Expected a checkpoint that is whole"),
+    ):
+        checkpoints.restore(saved, compiled())
+
+
+def test_checkpoint_of_another_network(saved):
+    with pytest.raises(ValueError, match="of this network.*000000003"):
+        checkpoints.restore(saved, compiled(units=4))
+
+
+def test_full_disk_keeps_what_was_there(saved, monkeypatch):
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    monkeypatch.setattr(checkpoints.np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save(saved, compiled(), 4, {})
+    after = {path.name: path.read_bytes() for path in saved.iterdir()}
+    assert after == before
+
+
+def test_a_text_is_replaced_whole(tmp_path):
+    path = tmp_path / "log.csv"
+    checkpoints.replace_text(path, "first\n")
+    checkpoints.replace_text(path, "second\n")
+    assert path.read_text() == "second\n"
+    assert list(tmp_path.iterdir()) == [path]
