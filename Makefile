@@ -11,13 +11,14 @@ PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
 # What every backend has to pass, examples in docstrings included; the other
 # tests start processes of their own and run once.
-ONCE := tests/benchmarks tests/zoo tests/test_package.py tests/test_readme.py \
+ONCE := tests/benchmarks tests/cli tests/exporting tests/hostile tests/zoo \
+	tests/test_package.py tests/docs tests/explain/test_figures.py \
 	tests/weights/test_download.py tests/weights/test_released.py
 CORE := aw_keras tests $(ONCE:%=--ignore=%)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart train test test-tensorflow test-jax test-torch \
-	test-once test-networks lint format benchmark clean
+	test-once test-networks docs lint format benchmark clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,20 +27,18 @@ venv: $(STAMP) ## Make .venv with everything installed (PYTHON=python3.11)
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[tensorflow,jax,zoo,test]'
+	$(BIN)/python -m pip install --quiet -e \
+		'.[tensorflow,jax,onnx,litert,cli,docs,zoo,test]'
 	touch $@
 
 quickstart: venv ## Train, export and serve AW-ResNet-20 on digits
 	@KERAS_BACKEND=tensorflow TF_CPP_MIN_LOG_LEVEL=3 \
 		$(BIN)/python -m zoo.quickstart
 
-MODEL ?= AWResNet20
-DATA ?= digits
-EPOCHS ?= 15
-OUT ?= runs/$(MODEL)-$(notdir $(DATA))-$(EPOCHS)
-train: venv ## Train MODEL on DATA for EPOCHS, into OUT (see zoo/train.py)
-	$(BIN)/python -m zoo.train --model $(MODEL) --data $(DATA) \
-		--epochs $(EPOCHS) --out $(OUT)
+RECIPE ?= zoo/recipes/digits.yaml
+SET ?= model=AWResNet20
+train: venv ## Train RECIPE, with the changes in SET (see zoo/recipes/)
+	$(BIN)/python -m zoo.train $(RECIPE) --set $(SET)
 
 test: lint test-tensorflow test-jax test-torch test-once ## Run every test
 
@@ -55,13 +54,18 @@ test-torch: venv
 			"$(BIN)/pip install torch==2.13.0"; \
 	fi
 
+# Exports from another backend than TensorFlow go through a second process.
 test-once: venv
 	KERAS_BACKEND=tensorflow $(PYTEST) $(ONCE)
+	KERAS_BACKEND=jax $(PYTEST) tests/exporting/test_elsewhere.py
 
 # Channels-first convolutions, too, run on the CPU under PyTorch.
 test-networks: venv ## Test every network in full size (an hour; torch)
 	AW_KERAS_TEST_NETWORKS=all KERAS_BACKEND=torch $(PYTEST) \
 		-o tmp_path_retention_policy=none tests/applications/test_networks.py
+
+docs: venv ## Build the site of the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 lint: venv ## Check style and format
 	$(BIN)/ruff check .
