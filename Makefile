@@ -11,8 +11,9 @@ PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
 # What every backend has to pass, examples in docstrings included; the other
 # tests start processes of their own and run once.
-ONCE := tests/benchmarks tests/cli tests/exporting tests/hostile tests/zoo \
-	tests/test_package.py tests/docs tests/explain/test_figures.py \
+ONCE := aw_keras/detection tests/benchmarks tests/cli tests/detection \
+	tests/docs tests/exporting tests/zoo tests/explain/test_figures.py \
+	tests/test_notebooks.py tests/test_package.py \
 	tests/weights/test_download.py tests/weights/test_released.py
 CORE := aw_keras tests $(ONCE:%=--ignore=%)
 
@@ -28,7 +29,7 @@ venv: $(STAMP) ## Make .venv with everything installed (PYTHON=python3.11)
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e \
-		'.[tensorflow,jax,onnx,litert,cli,docs,zoo,test]'
+		'.[tensorflow,jax,onnx,litert,cli,docs,notebooks,zoo,test]'
 	touch $@
 
 quickstart: venv ## Train, export and serve AW-ResNet-20 on digits

@@ -31,7 +31,10 @@ _CARD = """---
 
 ```python
 from aw_keras.applications import {architecture}
-from aw_keras.applications.{family} import decode_predictions, preprocess_input
+from aw_keras.applications.{family} import (
+    decode_predictions,
+    preprocess_input,
+)
 
 model = {architecture}(weights="{dataset}"{classes})
 probabilities = model.predict(preprocess_input(images{options}))

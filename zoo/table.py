@@ -120,6 +120,17 @@ def split_name(model):
     return "plain", model
 
 
+_COLUMNS = [field.name for field in dataclasses.fields(Row)]
+
+
+def files(places):
+    """Paths of the files of rows, in order; detectors' have other columns."""
+    for path in sorted((places.zoo / "results").glob("*.csv")):
+        with open(path, encoding="utf-8") as file:
+            if file.readline().strip().split(",") == _COLUMNS:
+                yield path
+
+
 def read(path):
     """The rows of a file, none if there is no file."""
     if not path.exists():
@@ -136,8 +147,7 @@ def write(path, rows):
     """Writes rows in a fixed order, replacing what was there at once."""
     order = {name: place for place, name in enumerate(list_models())}
     text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Row)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
         dataclasses.asdict(row)

@@ -41,14 +41,15 @@ class Ablation:
     all_fixed: float
 
     def __str__(self):
-        width = max(len("every layer"), *(len(x.name) for x in self.layers))
+        head = "mean attention in"
+        width = max(len(head), *(len(x.name) for x in self.layers))
         rows = [
             *((x.name, f"{x.deviation:.4f}", x.accuracy) for x in self.layers),
             ("every layer", "", self.all_fixed),
         ]
         return "\n".join(
             [
-                f"{'mean attention in':{width}}  deviation  accuracy   change",
+                f"{head:{width}}  deviation  accuracy   change",
                 *(
                     f"{name:{width}}  {deviation:>9}  {accuracy:8.4f}  "
                     f"{accuracy - self.accuracy:+7.4f}"

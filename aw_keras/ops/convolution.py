@@ -57,7 +57,12 @@ def per_sample_conv2d(
         ValueError: if arguments or shapes do not fit together.
     """
     operation = PerSampleConv2D(
-        strides, padding, dilation_rate, groups, data_format, implementation
+        strides,
+        padding,
+        dilation_rate,
+        groups,
+        standard_data_format(data_format),  # Files must not say "the default".
+        implementation,
     )
     return operation(x, kernels)
 

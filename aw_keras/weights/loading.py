@@ -174,12 +174,13 @@ def _opened(path):
 
 def _variables(file, path):
     """Dict from the name of a layer to a dict of its variables."""
-    if not isinstance(file.get("layers"), h5py.Group):
+    layers = _own(file).get("layers")
+    if not isinstance(layers, h5py.Group):
         raise _Misfit(
             "Expected the weights of a functional or Sequential model. "
             f"Received: path={path}"
         )
-    found = list(_layers(file["layers"]))
+    found = list(_layers(layers))
     variables = dict(found)
     if len(variables) < len(found):
         raise _Misfit(
@@ -191,19 +192,46 @@ def _variables(file, path):
 
 def _layers(group):
     """Pairs of name and variables of the layers that have variables."""
-    for layer in group.values():
-        if "layers" in layer:
-            yield from _layers(layer["layers"])
+    for layer in _own(group).values():
+        members = _own(layer)
+        if "layers" in members:
+            yield from _layers(members["layers"])
             continue
         variables = {}
 
         def collect(key, item, variables=variables):
-            if isinstance(item, h5py.Dataset):
+            if _has_numbers(item):
                 variables[key] = item
 
         layer.visititems(collect)
         if variables:
-            yield layer["vars"].attrs["name"], variables
+            yield members["vars"].attrs["name"], variables
+
+
+def _own(group):
+    """Members of a group that are in the file itself, not linked from it."""
+    return {
+        name: group[name]
+        for name in group
+        if isinstance(group.get(name, getlink=True), h5py.HardLink)
+    }
+
+
+def _has_numbers(item):
+    """Whether the file itself has the numbers of a dataset.
+
+    They may be in another file instead, or declared but never written.
+    """
+    return (
+        isinstance(item, h5py.Dataset)
+        and item.dtype.kind in "biufV"
+        and not item.external
+        and not item.is_virtual
+        and (
+            item.size == 0
+            or item.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
+        )
+    )
 
 
 def _names(model):

@@ -1,7 +1,9 @@
 """Pages on results: up to date, and made of nothing but the results."""
 
+import io
 import re
 
+import PIL.Image
 import pytest
 import yaml
 
@@ -128,12 +130,40 @@ def test_what_is_out_of_date_is_noticed(places):
     curve = next((places.zoo / "results" / "curves").iterdir())
     assert stale_after(places, curve, append) == [figure]
     extra = places.zoo / "cards" / "extra.md"
-    assert stale_after(places, extra, lambda path: path.touch()) == [extra]
+    assert stale_after(places, extra, written_here) == [extra]
+
+
+def picture():
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (2, 2)).save(file, "png")
+    return file.getvalue()
+
+
+def written_here(path):
+    path.write_text(f"{pages.model_card.HEAD}\n# A file that is gone\n")
+
+
+def test_results_of_other_kinds_are_left_alone(places):
+    readme = (places.zoo / "README.md").read_text()
+    results = places.zoo / "results"
+    others = {
+        places.zoo / "cards" / "cells.md": b"# Detectors of cells",
+        results / "cells.csv": b"backbone,seed,AP\nplain,1,54.4\n",
+        results / "cells.png": picture(),
+    }
+    for path, content in others.items():
+        path.write_bytes(content)
+    assert pages.stale(places) == []
+    pages.write(places)
+    assert (places.zoo / "README.md").read_text() == readme
+    for path, content in others.items():
+        assert path.read_bytes() == content
+        path.unlink()
 
 
 def test_writing_mends_what_is_out_of_date(places):
     extra = places.zoo / "cards" / "extra.md"
-    extra.touch()
+    written_here(extra)
     readme = places.zoo / "README.md"
     text = readme.read_text()
     append(readme)

@@ -53,7 +53,7 @@ def _described(entry):
 def show(networks):
     print_table(
         f"{len(networks)} networks",
-        ("name", ">image", ">classes", ">parameters", "weights, top-1"),
+        ("name", ">image", ">classes", ">parameters (paper)", "weights, top-1"),
         [
             (
                 network["name"],

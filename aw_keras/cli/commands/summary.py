@@ -61,10 +61,14 @@ def _multiply_adds(model):
 
 
 def show(summary):
-    counts = ("parameters", "trainable_parameters", "multiply_adds")
+    counts = {
+        "parameters": "parameters",
+        "trainable_parameters": "trainable parameters",
+        "multiply_adds": "multiply-adds",
+    }
     facts = {
-        name.replace("_", " "): f"{summary[name]:,}"
-        for name in counts
+        shown: f"{summary[name]:,}"
+        for name, shown in counts.items()
         if summary[name] is not None
     }
     convolutions = summary["aw_convolutions"]

@@ -1,0 +1,231 @@
+"""Writes the tables of the README and of docs/ that are made from files.
+
+    python -m docs.tables [--check]
+
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`, where NAME
+is a function in `TABLES`. With `--check` nothing is written: pages that are not
+up to date are listed, and the command fails.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import pathlib
+import re
+import sys
+
+from aw_keras.applications import get_entry
+from zoo import model_card, pages, table
+from zoo.recipe import Recipe
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+
+_MARKED = re.compile(
+    r"(?<=<!-- generated: )(\w+) -->\n.*?(?=^<!-- end -->)", re.M | re.S
+)
+_MEASUREMENTS = ROOT / "benchmarks" / "results"
+#: Parameters and multiply-adds of every network, which the tests count again.
+_COSTS = ROOT / "tests" / "applications" / "networks.csv"
+_SHORTLIST = (
+    *("ResNet20", "AWResNet20", "SEResNet20", "CBAMResNet20"),
+    *("ResNet50", "AWResNet50", "SEResNet50", "CBAMResNet50"),
+    *("ResNet101", "AWResNet101"),
+)
+
+
+def results():
+    """What the published runs reached: a table for each recipe."""
+    parts = [_results(rows) for _, rows in pages.sections(table.Places())]
+    return "\n\n".join(parts) or "No run has been published yet."
+
+
+def _results(rows):
+    networks = {
+        model: list(group)
+        for model, group in itertools.groupby(rows, lambda row: row.model)
+    }
+    lines = []
+    for model, runs in networks.items():
+        _, plain = table.split_name(model)
+        others = () if plain == model else networks.get(plain, ())
+        lines.append(
+            (
+                model,
+                f"{runs[0].parameters:,}",
+                f"{runs[0].multiply_adds / 1e6:.1f} M",
+                len(runs),
+                pages.mean([run.top1 for run in runs]),
+                pages.difference(runs, others),
+            )
+        )
+    header = (
+        *("network", "parameters:", "multiply-adds:", "seeds:"),
+        *(f"{rows[0].data} top-1, %:", "to plain, points:"),
+    )
+    return "\n\n".join(
+        (
+            f"**{rows[0].data}, recipe `{rows[0].recipe}`.** "
+            f"{model_card.description(rows[0])}",
+            markdown(header, lines),
+        )
+    )
+
+
+def costs():
+    """Parameters and multiply-adds of all networks."""
+    return _costs(_golden())
+
+
+def main_costs():
+    """Those of some networks."""
+    return _costs(_SHORTLIST)
+
+
+def _golden():
+    with open(_COSTS, newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def _costs(names):
+    rows = _golden()
+    return markdown(
+        ("network", "parameters:", "published:", "multiply-adds:"),
+        [
+            (
+                name,
+                f"{int(rows[name]['parameters']):,}",
+                get_entry(name).published_parameters or "",
+                f"{int(rows[name]['multiply_adds']) / 1e6:,.1f} M",
+            )
+            for name in names
+        ],
+    )
+
+
+def layer_speed():
+    """Ratios of AW-convolution to plain convolution."""
+    return "\n\n".join(
+        _speed(
+            record,
+            [
+                {
+                    direction: means["aw"]
+                    for direction, means in result["geometric_means"].items()
+                }
+                for result in record["results"]
+            ],
+        )
+        for record in _records("awconv-?pu-*.json")
+    )
+
+
+def network_speed():
+    """Ratios of networks with AW-convolution to plain ones."""
+    return "\n\n".join(
+        _speed(
+            record,
+            [
+                {
+                    f"{row['label']}, {row['direction']}": row["contenders"][
+                        "aw"
+                    ]["ratio"]
+                    for row in result["rows"]
+                }
+                for result in record["results"]
+            ],
+        )
+        for record in _records("networks-?pu-*.json")
+    )
+
+
+def _records(pattern):
+    paths = sorted(_MEASUREMENTS.glob(pattern))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def _speed(record, columns):
+    """A column for each backend, and where they were measured."""
+    machine = record["machine"]
+    targets = [
+        f"{result['target'].partition(',')[0]}:" for result in record["results"]
+    ]
+    lines = [
+        (name, *(f"{column[name]:.2f}" for column in columns))
+        for name in columns[0]
+    ]
+    device = record["results"][0]["device_kind"]
+    where = machine["processor"] if device == "cpu" else device
+    cores = f", {machine['cores']} cores" if device == "cpu" else ""
+    return (
+        f"{markdown(('', *targets), lines)}\n\n"
+        f"{where}{cores}, {record['dtype']}: `{record['command']}`"
+    )
+
+
+def recipes():
+    """What `zoo.train` takes."""
+    lines = []
+    for path in sorted(ROOT.glob("zoo/recipes/*.yaml")):
+        recipe = Recipe.from_file(path)
+        name = f"[{recipe.name}](../{path.relative_to(ROOT).as_posix()})"
+        lines.append(
+            (
+                *(name, recipe.data, recipe.epochs, recipe.batch_size),
+                f"{recipe.schedule}, {recipe.learning_rate:g}",
+            )
+        )
+    header = ("recipe", "data", "epochs:", "batch:", "learning rate")
+    return markdown(header, lines)
+
+
+TABLES = {
+    function.__name__: function
+    for function in (
+        *(results, costs, main_costs),
+        *(layer_speed, network_speed, recipes),
+    )
+}
+
+
+def markdown(header, lines):
+    """A table; columns whose name ends in a colon are aligned to the right."""
+    rules = ["---:" if name.endswith(":") else "---" for name in header]
+    rows = [[name.rstrip(":") for name in header], rules, *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def filled(text):
+    """A page with its tables as they should be."""
+    return _MARKED.sub(
+        lambda match: f"{match[1]} -->\n\n{TABLES[match[1]]()}\n\n", text
+    )
+
+
+def stale():
+    """Paths of the pages that are not up to date."""
+    texts = {page: page.read_text("utf-8") for page in PAGES}
+    return [page for page, text in texts.items() if filled(text) != text]
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.tables", description="Write tables into pages."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="fail if they are not up to date"
+    )
+    check = parser.parse_args(arguments).check
+    wrong = stale()
+    if check and wrong:
+        sys.exit(
+            "Not up to date, run python -m docs.tables:\n"
+            + "\n".join(map(str, wrong))
+        )
+    for page in wrong:
+        page.write_text(filled(page.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
