@@ -8,14 +8,14 @@ STAMP := $(VENV)/.installed
 # The tests run in two processes: one thread each, so that they do not wait
 # for each other.
 PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
-# What every backend has to pass, examples in docstrings included; the other
-# tests start processes of their own and run once.
-ONCE := aw_keras/detection tests/benchmarks tests/cli tests/detection \
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+# What every backend has to pass; the others start processes of their own, or
+# have nothing to do with the backend, and run once.
+ONCE := aw_keras tests/benchmarks tests/cli tests/detection \
 	tests/docs tests/exporting tests/zoo tests/explain/test_figures.py \
-	tests/test_notebooks.py tests/test_package.py \
+	tests/applications/test_complexity.py tests/test_notebooks.py tests/test_package.py \
 	tests/weights/test_download.py tests/weights/test_released.py
-CORE := aw_keras tests $(ONCE:%=--ignore=%)
+CORE := tests $(ONCE:%=--ignore=%)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart train test test-tensorflow test-jax test-torch \
@@ -42,6 +42,10 @@ train: venv ## Train RECIPE, with the changes in SET (see zoo/recipes/)
 	$(BIN)/python -m zoo.train $(RECIPE) --set $(SET)
 
 test: lint test-tensorflow test-jax test-torch test-once ## Run every test
+
+# What one process has compiled the other one need not.
+test-jax: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.pytest_cache/jax
+test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
 test-tensorflow test-jax: test-%: venv
 	KERAS_BACKEND=$* $(PYTEST) $(CORE)

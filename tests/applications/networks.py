@@ -102,7 +102,7 @@ def calibrate(model):
     for norm in norms:
         norm.momentum = 0.0
     shape = [size or 12 for size in model.input_shape[1:]]
-    model(images(4, *shape), training=True)
+    model(images(16, *shape), training=True)
     for norm in norms:
         norm.momentum = 0.99
     return model

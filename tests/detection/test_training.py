@@ -18,7 +18,9 @@ from aw_keras.detection.export import export
 from aw_keras.detection.prepare import prepare
 from tests.detection import pictures
 
-BATCH = 4
+#: Two processes would train twice.
+pytestmark = pytest.mark.xdist_group("detector")
+
 #: A small network, of all parts.
 OVERRIDES = """
 runtime: {{mixed_precision_dtype: float32}}
@@ -84,7 +86,11 @@ def printed(folder):
 
 @pytest.fixture(scope="module")
 def exported(folder, printed):
-    export(str(folder / "run"), str(folder / "exported"))
+    export(
+        str(folder / "run"),
+        str(folder / "exported"),
+        str(folder / "run/ckpt-2"),
+    )
     return folder / "exported"
 
 
@@ -114,12 +120,12 @@ def test_exported_model_takes_uint8_images_in_plain_tensorflow(exported):
 
 def test_exported_model_is_the_trained_one(folder, exported):
     """Its variables are those of the checkpoint."""
-    checkpoint = tf.train.load_checkpoint(str(folder / "run"))
+    checkpoint = tf.train.load_checkpoint(str(folder / "run/ckpt-2"))
     shapes = checkpoint.get_variable_to_shape_map()
     names = [
         name
         for name in shapes
-        if name.startswith("model/backbone/") and "OPTIMIZER" not in name
+        if name.startswith("backbone/") and "OPTIMIZER" not in name
     ]
     model = tf.saved_model.load(str(exported)).model
     stored = [checkpoint.get_tensor(name) for name in names]

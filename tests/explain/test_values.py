@@ -193,9 +193,9 @@ def test_ablation_finds_the_layer_that_matters(model, images):
     assert ablation.all_fixed == fixed
     assert [layer.name for layer in ablation.layers] == ["first", "second"]
     assert [layer.accuracy for layer in ablation.layers] == [1.0, fixed]
-    assert [layer.deviation for layer in ablation.layers] == [
-        layer.deviation for layer in report.layers
-    ]
+    assert [layer.deviation for layer in ablation.layers] == pytest.approx(
+        [layer.deviation for layer in report.layers]
+    )
     assert f"{fixed - 1:+.4f}" in str(ablation)
 
 

@@ -11,6 +11,8 @@ from zoo.network import build, on_pixels, preprocessing_for
 from zoo.recipe import Recipe
 from zoo.train import load_data
 
+pytestmark = pytest.mark.xdist_group("quickstart")
+
 RECIPE = Recipe(
     "AWResNet20", "digits", epochs=1, batch_size=32, limit=64, jit_compile=False
 )
