@@ -8,18 +8,26 @@ STAMP := $(VENV)/.installed
 # The tests run in two processes: one thread each, so that they do not wait
 # for each other.
 PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
-# What every backend has to pass; the others start processes of their own, or
-# have nothing to do with the backend, and run once.
-ONCE := aw_keras tests/benchmarks tests/cli tests/detection \
-	tests/docs tests/exporting tests/zoo tests/explain/test_figures.py \
-	tests/applications/test_complexity.py tests/test_notebooks.py tests/test_package.py \
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
+# What every backend has to pass. The others run once: they start processes of
+# their own, or are about what backends have no part in, as the families of
+# networks, of which every backend runs small ones.
+FAMILIES := $(patsubst %,tests/applications/test_%.py,\
+	attention_cnn cifar_resnet complexity densenet imagenet_resnet)
+ONCE := aw_keras $(FAMILIES) tests/benchmarks tests/cli tests/detection \
+	tests/docs tests/exporting tests/explain/test_figures.py tests/zoo \
+	tests/test_notebooks.py tests/test_package.py \
 	tests/weights/test_download.py tests/weights/test_released.py
 CORE := tests $(ONCE:%=--ignore=%)
+# Compiling is most of what tests do under JAX: what is made of layers alone runs
+# under the others, what one process has compiled the other one need not, and
+# what runs once need not be fast.
+JAX_CORE := $(CORE) --ignore=tests/explain --ignore=tests/hostile \
+	--ignore-glob='tests/test_convert*'
 
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart train test test-tensorflow test-jax test-torch \
-	test-once test-networks docs lint format benchmark clean
+	test-once test-slow test-networks docs lint format benchmark clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,12 +51,15 @@ train: venv ## Train RECIPE, with the changes in SET (see zoo/recipes/)
 
 test: lint test-tensorflow test-jax test-torch test-once ## Run every test
 
-# What one process has compiled the other one need not.
+test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS := 1
 test-jax: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.pytest_cache/jax
 test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
-test-tensorflow test-jax: test-%: venv
-	KERAS_BACKEND=$* $(PYTEST) $(CORE)
+test-jax: venv
+	KERAS_BACKEND=jax $(PYTEST) $(JAX_CORE)
+
+test-tensorflow: venv
+	KERAS_BACKEND=tensorflow $(PYTEST) $(CORE)
 
 test-torch: venv
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then \
@@ -63,6 +74,9 @@ test-torch: venv
 test-once: venv
 	KERAS_BACKEND=tensorflow $(PYTEST) $(ONCE)
 	KERAS_BACKEND=jax $(PYTEST) tests/exporting/test_elsewhere.py
+
+test-slow: venv ## Test what takes minutes: notebooks and detectors
+	KERAS_BACKEND=tensorflow $(PYTEST) -m slow --dist loadfile
 
 # Channels-first convolutions, too, run on the CPU under PyTorch.
 test-networks: venv ## Test every network in full size (an hour; torch)

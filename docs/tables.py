@@ -16,7 +16,7 @@ import re
 import sys
 
 from aw_keras.applications import get_entry
-from zoo import model_card, pages, table
+from zoo import model_card, pages, quantize, table
 from zoo.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -164,6 +164,29 @@ def _speed(record, columns):
     )
 
 
+def int8():
+    """What 8 bits cost in LiteRT."""
+    with open(quantize.RESULTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [
+        (
+            row["network"],
+            row["data"],
+            *(row[f"{precision} top1"] for precision in quantize.PRECISIONS),
+            *(
+                f"{int(row[f'{precision} bytes']) / 1e6:.2f} MB"
+                for precision in quantize.PRECISIONS
+            ),
+        )
+        for row in rows
+    ]
+    header = (
+        *("network", "data", "float32 top-1, %:", "int8 top-1, %:"),
+        *("float32 file:", "int8 file:"),
+    )
+    return markdown(header, lines)
+
+
 def recipes():
     """What `zoo.train` takes."""
     lines = []
@@ -184,7 +207,7 @@ TABLES = {
     function.__name__: function
     for function in (
         *(results, costs, main_costs),
-        *(layer_speed, network_speed, recipes),
+        *(layer_speed, network_speed, recipes, int8),
     )
 }
 

@@ -105,7 +105,15 @@ def test_opens_in_colab(name):
             assert (FOLDER / target).is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "01_quickstart",
+        "02_to_aw_and_fine_tune",
+        pytest.param("03_explain", marks=pytest.mark.slow),
+        pytest.param("04_detection", marks=pytest.mark.slow),
+    ],
+)
 def test_runs(name, tmp_path, monkeypatch):
     if name == "04_detection" and importlib.util.find_spec("official") is None:
         pytest.skip("tf-models-official is not installed")

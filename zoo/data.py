@@ -76,7 +76,7 @@ def load(source, encoded=False):
         if importlib.util.find_spec("tensorflow_datasets"):
             from zoo import tfds
 
-            return tfds.load(source, encoded)
+            return tfds.load(str(source), encoded)
         raise FileNotFoundError(
             "Expected `source` to be 'digits', the path of a folder or a tar "
             "archive, or, with tensorflow-datasets installed, a name of "

@@ -18,8 +18,7 @@ from aw_keras.detection.export import export
 from aw_keras.detection.prepare import prepare
 from tests.detection import pictures
 
-#: Two processes would train twice.
-pytestmark = pytest.mark.xdist_group("detector")
+pytestmark = pytest.mark.slow
 
 #: A small network, of all parts.
 OVERRIDES = """

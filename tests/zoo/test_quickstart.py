@@ -6,12 +6,13 @@ import subprocess
 import numpy as np
 import pytest
 
-from zoo import quickstart
+from tests.zoo import tiny
+from zoo import network, quickstart
 from zoo.network import build, on_pixels, preprocessing_for
 from zoo.recipe import Recipe
 from zoo.train import load_data
 
-pytestmark = pytest.mark.xdist_group("quickstart")
+pytestmark = pytest.mark.usefixtures("small_network")
 
 RECIPE = Recipe(
     "AWResNet20", "digits", epochs=1, batch_size=32, limit=64, jit_compile=False
@@ -24,7 +25,11 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "quickstart"
     out.mkdir()
     (out / "left-over").touch()
-    with pytest.raises(SystemExit, match="Expected an accuracy above 97%"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(SystemExit, match="Expected an accuracy above 97%"),
+    ):
+        patch.setattr(network, "create_model", tiny.create_model)
         quickstart.main(out, RECIPE)
     return out
 
@@ -37,8 +42,8 @@ def test_files(finished):
 
 def test_saved_model_elsewhere(finished):
     dataset = load_data(RECIPE)
-    network = build(RECIPE, dataset, weights=finished / "model.weights.h5")
-    model = on_pixels(network, preprocessing_for(RECIPE, dataset))
+    trained = build(RECIPE, dataset, weights=finished / "model.weights.h5")
+    model = on_pixels(trained, preprocessing_for(RECIPE, dataset))
     images = dataset.x_test[:7]
     expected = model.predict(images, verbose=0)
     for samples in (1, 7):

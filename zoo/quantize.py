@@ -1,0 +1,116 @@
+"""Measures what 8 bits cost the released networks.
+
+    python -m zoo.quantize --data DATA
+
+Exports every network whose weights were trained on these data for LiteRT, in
+float32 and in int8, runs both on the test split, and writes accuracy and size
+of each to `zoo/results/int8.csv`. The ranges of the activations are measured in
+a few images of the training split.
+"""
+
+import argparse
+import csv
+import io
+import pathlib
+import tempfile
+
+import numpy as np
+import rich.progress
+
+from aw_keras import export
+from aw_keras.weights import fetch, released
+from zoo import data, table
+from zoo.checkpoints import replace_text
+from zoo.evaluate import measures
+from zoo.network import build, preprocessing_for
+from zoo.recipe import Recipe
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "int8.csv"
+PRECISIONS = ("float32", "int8")
+
+_BATCH = 100
+
+
+def quantize(network, dataset, preprocessing, images=200, seed=0):
+    """Accuracy and size of a network in float32 and in 8 bits.
+
+    Args:
+        network: `keras.Model`, a classifier of normalised images.
+        dataset: `zoo.data.Dataset` whose images have one size.
+        preprocessing: `Preprocessing` of the network's images.
+        images: Integer, number of training images to measure ranges in.
+        seed: Integer, which chooses them.
+
+    Returns:
+        Dict from precision to a pair: accuracy on the test split, from 0 to 1,
+        and size of the file in bytes.
+    """
+    order = np.random.default_rng(seed).permutation(len(dataset.x_train))
+    chosen = dataset.x_train[np.sort(order[:images])]
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for precision in PRECISIONS:
+            path = pathlib.Path(folder, precision)
+            export(
+                network,
+                path,
+                "litert",
+                preprocessing=preprocessing,
+                precision=precision,
+                representative_data=chosen if precision == "int8" else None,
+            )
+            scores = run(path, dataset.x_test)
+            top1 = measures(scores, dataset.y_test, dataset.class_names)["top1"]
+            found[precision] = top1, path.stat().st_size
+    return found
+
+
+def run(path, images):
+    """The only output of a LiteRT file for an array of images."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path)).get_signature_runner()
+    starts = range(0, len(images), _BATCH)
+    scores = []
+    for start in rich.progress.track(starts, path.name, transient=True):
+        (batch,) = runner(images=images[start : start + _BATCH]).values()
+        scores.append(batch)
+    return np.concatenate(scores)
+
+
+def _row(file, source, dataset):
+    recipe = Recipe(file.architecture, source, 1, dataset=file.dataset)
+    network = build(recipe, dataset, weights=fetch(file))
+    found = quantize(network, dataset, preprocessing_for(recipe, dataset))
+    row = {"network": file.architecture, "data": file.data, "file": file.name}
+    for precision, (top1, size) in found.items():
+        row[f"{precision} top1"] = f"{100 * top1:.2f}"
+        row[f"{precision} bytes"] = size
+    return row
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.quantize",
+        description="Measure what 8 bits cost the released networks.",
+    )
+    parser.add_argument(
+        "--data", required=True, help="what zoo.data.load takes"
+    )
+    source = parser.parse_args(arguments).data
+    form = table.label(source)
+    files = [file for file in released() if file.data == form]
+    if not files:
+        parser.error(f"no weights were trained on {form}")
+    dataset = data.load(source)
+    rows = [_row(file, source, dataset) for file in files]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(RESULTS, text.getvalue())
+    print(text.getvalue(), end="")
+
+
+if __name__ == "__main__":
+    main()
