@@ -123,6 +123,15 @@ def layer_speed():
 
 def network_speed():
     """Ratios of networks with AW-convolution to plain ones."""
+    return _step_speed("networks-?pu-*.json")
+
+
+def detection_speed():
+    """Ratios of detectors with AW-convolution to plain ones."""
+    return _step_speed("detection-?pu-*.json")
+
+
+def _step_speed(pattern):
     return "\n\n".join(
         _speed(
             record,
@@ -136,7 +145,7 @@ def network_speed():
                 for result in record["results"]
             ],
         )
-        for record in _records("networks-?pu-*.json")
+        for record in _records(pattern)
     )
 
 
@@ -207,7 +216,7 @@ TABLES = {
     function.__name__: function
     for function in (
         *(results, costs, main_costs),
-        *(layer_speed, network_speed, recipes, int8),
+        *(layer_speed, network_speed, detection_speed, recipes, int8),
     )
 }
 
