@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from aw_keras.detection import annotations, predict
 from aw_keras.detection.prepare import ANNOTATIONS, prepare
+from zoo import table
 from zoo.bccd_run import (
     CLASSES,
     METRICS,
@@ -98,7 +99,10 @@ def card(rows):
     ]
     for variant in dict.fromkeys(row["backbone"] for row in rows):
         runs = [row for row in rows if row["backbone"] == variant]
-        cells = [_mean_and_deviation([r[c] for r in runs]) for c in columns]
+        figures = [
+            table.mean_and_deviation([r[c] for r in runs]) for c in columns
+        ]
+        cells = [table.show(*figure, digits=1) for figure in figures]
         parameters = f"{runs[0]['parameters'] / 1e6:.2f} M"
         lines.append(" | ".join([variant, parameters, *cells]))
     seeds = sorted({row["seed"] for row in rows})
@@ -116,13 +120,6 @@ def _time(rows):
         return "Every training was interrupted, so none was timed."
     minutes = statistics.median(seconds) / 60
     return f"A run took {minutes:.0f} minutes on {rows[0]['hardware']}."
-
-
-def _mean_and_deviation(values):
-    mean = f"{statistics.mean(values):.1f}"
-    if len(values) < 2:
-        return mean
-    return f"{mean} ± {statistics.stdev(values):.1f}"
 
 
 _CARD = """# Faster R-CNN with ResNet-18-FPN on blood cells (BCCD)

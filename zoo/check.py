@@ -34,7 +34,7 @@ def check(source, files=None):
     """
     form = table.label(source)
     if files is None:
-        files = [file for file in released() if file.data == form]
+        files = trained_on(form)
     if not files or any(file.data != form for file in files):
         known = sorted({file.data for file in files or released()})
         raise ValueError(
@@ -45,11 +45,25 @@ def check(source, files=None):
     return [_checked(file, source, dataset) for file in files]
 
 
-def _network(file, source, dataset):
-    """The network of a file, from pixels to probabilities."""
+def trained_on(form):
+    """The released files of networks that were trained on data of a form.
+
+    Args:
+        form: What `zoo.table.label` calls the data.
+    """
+    return [file for file in released() if file.data == form]
+
+
+def network_of(file, source, dataset):
+    """The network of a file, and the `Preprocessing` of its images."""
     recipe = Recipe(file.architecture, source, 1, dataset=file.dataset)
     network = build(recipe, dataset, weights=fetch(file))
-    return on_pixels(network, preprocessing_for(recipe, dataset))
+    return network, preprocessing_for(recipe, dataset)
+
+
+def _network(file, source, dataset):
+    """The network of a file, from pixels to probabilities."""
+    return on_pixels(*network_of(file, source, dataset))
 
 
 def _checked(file, source, dataset):

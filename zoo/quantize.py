@@ -18,12 +18,10 @@ import numpy as np
 import rich.progress
 
 from aw_keras import export
-from aw_keras.weights import fetch, released
 from zoo import data, table
+from zoo.check import network_of, trained_on
 from zoo.checkpoints import replace_text
 from zoo.evaluate import measures
-from zoo.network import build, preprocessing_for
-from zoo.recipe import Recipe
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "int8.csv"
 PRECISIONS = ("float32", "int8")
@@ -79,9 +77,8 @@ def run(path, images):
 
 
 def _row(file, source, dataset):
-    recipe = Recipe(file.architecture, source, 1, dataset=file.dataset)
-    network = build(recipe, dataset, weights=fetch(file))
-    found = quantize(network, dataset, preprocessing_for(recipe, dataset))
+    network, preprocessing = network_of(file, source, dataset)
+    found = quantize(network, dataset, preprocessing)
     row = {"network": file.architecture, "data": file.data, "file": file.name}
     for precision, (top1, size) in found.items():
         row[f"{precision} top1"] = f"{100 * top1:.2f}"
@@ -99,7 +96,7 @@ def main(arguments=None):
     )
     source = parser.parse_args(arguments).data
     form = table.label(source)
-    files = [file for file in released() if file.data == form]
+    files = trained_on(form)
     if not files:
         parser.error(f"no weights were trained on {form}")
     dataset = data.load(source)

@@ -166,8 +166,8 @@ def mean_and_deviation(values):
     return statistics.fmean(values), deviation
 
 
-def show(mean, deviation):
-    """Both as text.
+def show(mean, deviation, digits=2):
+    """Both as text, with so many digits behind the point.
 
     Example:
 
@@ -175,8 +175,8 @@ def show(mean, deviation):
     ('91.50', '91.50 ± 0.25')
     """
     if deviation is None:
-        return f"{mean:.2f}"
-    return f"{mean:.2f} ± {deviation:.2f}"
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _run():
         }
     if keras.backend.backend() != "jax":
         return SMALL
-    # JAX compiles every shape of every operation: one of each kind of block.
+    # JAX compiles every shape of every operation: one of each family.
     kinds = ("AWCBAMResNet", "AWDenseNet")
     return {name: SMALL[name] for name in kinds}
 

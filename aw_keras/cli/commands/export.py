@@ -9,6 +9,7 @@ import pathlib
 import aw_keras
 from aw_keras.cli import images, networks
 from aw_keras.cli.output import print_facts
+from aw_keras.exporting.request import PRECISIONS
 
 DESCRIPTION = networks.DESCRIPTION
 
@@ -27,13 +28,13 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--format",
-        choices=("saved_model", "onnx", "litert"),
+        choices=PRECISIONS,
         default="saved_model",
         help="default: %(default)s",
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "float16", "int8"),
+        choices=PRECISIONS["litert"],
         default="float32",
         help="how weights are stored (%(default)s); int8 for litert only",
     )
