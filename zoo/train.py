@@ -22,7 +22,6 @@ import argparse
 import dataclasses
 import functools
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -31,6 +30,7 @@ import sys
 import keras
 
 from aw_keras.applications import complexity
+from aw_keras.files import replacing
 from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
 from zoo.distribute import Devices, check_backend
@@ -117,7 +117,8 @@ def train(recipe, dataset, out, stop=lambda: False):
     record = checkpoints.restore(out / "checkpoints", model)
     model.optimizer.finalize_variable_values(model.trainable_variables)
     weights = out / "model.weights.h5"
-    _save_weights(network, weights)
+    with replacing(weights) as partial:
+        network.save_weights(partial)
     trained = build(recipe, dataset, weights=weights)
     measured = evaluate(on_pixels(trained, preprocessing), dataset)
     settings = dataclasses.asdict(recipe)
@@ -181,16 +182,6 @@ def _parts(record, recipe, steps):
             "epochs": recipe.epochs,
             "steps_per_epoch": steps,
         }
-
-
-def _save_weights(network, path):
-    # Keras insists on the ending of the name.
-    partial = path.with_name(f"partial-{os.getpid()}.weights.h5")
-    try:
-        network.save_weights(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _json(content):

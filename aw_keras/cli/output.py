@@ -1,10 +1,7 @@
-"""How commands show results to people, and write files."""
+"""How commands show results to people."""
 
-import contextlib
-import os
 import pathlib
 import sys
-import tempfile
 
 import rich.console
 import rich.progress
@@ -57,19 +54,3 @@ def check_folder(path):
         raise ValueError(
             f"Expected a path in a folder that exists. Received: {path}"
         )
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """A path of the same ending that takes a file's place if no error occurs.
-
-    Args:
-        path: Path of the file, which may exist, in a folder that exists.
-    """
-    path = pathlib.Path(path)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}-", dir=path.absolute().parent
-    ) as folder:
-        new = pathlib.Path(folder, f"new{path.suffix}")
-        yield new
-        os.replace(new, path)

@@ -5,13 +5,13 @@ writes the files, so that what fits a twin is what fits any Keras 3 network.
 """
 
 import os
-import tempfile
 
 import keras
 
 from aw_keras.applications import create_model
 from aw_keras.applications.variants import VARIANTS
 from aw_keras.detection.backbone import AWResNet
+from aw_keras.files import replacing
 
 
 def load_backbone(model_or_backbone, weights, adapt=False):
@@ -65,11 +65,8 @@ def save_backbone(model_or_backbone, path):
     sources = _variables(backbone)
     for key, target in _variables(twin).items():
         target.assign(sources[key].numpy())
-    folder = os.path.dirname(path) or "."
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        part = os.path.join(temporary, "backbone.weights.h5")
+    with replacing(path) as part:
         twin.save_weights(part)
-        os.replace(part, path)
 
 
 def keras_twin(backbone, weights=None, adapt=False):

@@ -10,6 +10,7 @@ import pathlib
 from aw_keras import to_aw
 from aw_keras.cli import networks, output
 from aw_keras.cli.output import print_facts
+from aw_keras.files import replacing
 from aw_keras.layers import AWConv2D
 
 EXAMPLES = """\
@@ -44,7 +45,7 @@ def run(options):
     _check_target(options.target)
     model = networks.load(options.source)
     converted = to_aw(model, options.where, reduction=options.reduction)
-    with output.replacing(options.target) as path:
+    with replacing(options.target) as path:
         converted.save(path)
     return {
         "written": options.target,

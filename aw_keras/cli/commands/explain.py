@@ -11,6 +11,7 @@ from aw_keras import explain
 from aw_keras.cli import images, networks, output
 from aw_keras.cli.commands import predict
 from aw_keras.explain.attention import variation
+from aw_keras.files import replacing
 from aw_keras.layers import AWConv2D
 
 DESCRIPTION = networks.DESCRIPTION
@@ -59,7 +60,7 @@ def run(options):
             model, inputs, [p["index"] for p in best], batch_size=8
         )
         figure = explain.plot_overview(pixels, heat, attention, titles)
-    with output.replacing(options.out) as path:
+    with replacing(options.out) as path:
         figure.savefig(path)
     return {
         "model": model.name,
