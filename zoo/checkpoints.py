@@ -9,8 +9,6 @@ import json
 import os
 import pathlib
 import warnings
-import zipfile
-import zlib
 
 import keras
 import numpy as np
@@ -63,16 +61,15 @@ def restore(folder, model):
     for path in paths:
         try:
             arrays = _read(path)
-        except (OSError, ValueError, EOFError, KeyError) as error:
-            problem = error
-        except (zipfile.BadZipFile, zlib.error) as error:
-            problem = error
+        # What NumPy and zipfile raise for damaged files depends on where the
+        # damage is.
+        except Exception as error:
+            warnings.warn(
+                f"{path} is damaged and passed over ({error}).", stacklevel=2
+            )
         else:
             _fill(model, arrays, path)
             return json.loads(str(arrays[_RECORD]))
-        warnings.warn(
-            f"{path} is damaged and passed over ({problem}).", stacklevel=2
-        )
     if paths:
         raise ValueError(
             "Expected a checkpoint that is whole. Remove the folder to begin "

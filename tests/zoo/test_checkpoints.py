@@ -55,39 +55,37 @@ def test_no_checkpoint(tmp_path):
         np.testing.assert_array_equal(now, then)
 
 
-def damages():
-    """Functions that damage the bytes of a checkpoint."""
-    yield lambda content: b""
-    for eighths in range(1, 8):
-        yield lambda content, n=eighths: content[: len(content) * n // 8]
-    rng = np.random.default_rng(0)
-    for place in rng.random(20):
-
-        def flip(content, place=place):
-            content = bytearray(content)
-            content[int(place * len(content))] ^= 0xFF
-            return bytes(content)
-
-        yield flip
+def damages(content):
+    """A checkpoint's content, damaged in every single byte and cut short."""
+    for eighths in range(8):
+        yield content[: len(content) * eighths // 8]
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 0xFF
+        yield bytes(flipped)
 
 
+@pytest.mark.filterwarnings("ignore:.*is damaged and passed over")
 def test_damaged_checkpoints_are_passed_over(saved):
-    """A flipped bit in what the archive does not read may go unseen."""
+    """Bytes that no one reads, such as times of files, go unseen."""
     last = saved / "000000003.npz"
     whole = last.read_bytes()
-    noticed = 0
-    for damage in damages():
-        last.write_bytes(damage(whole))
-        model = compiled()
-        with pytest.warns() as caught:
-            record = checkpoints.restore(saved, model)
-            checkpoints.warnings.warn("so that there is one", stacklevel=1)
+    model = compiled()
+    steps = []
+    for content in damages(whole):
+        last.write_bytes(content)
+        fill(model, 0)
+        record = checkpoints.restore(saved, model)
         assert values(model) == {record["step"]}
         assert record["rows"] == [record["step"]]
-        if record["step"] == 2:
-            noticed += 1
-            assert "000000003.npz is damaged and passed" in str(caught[0])
-    assert noticed >= 20
+        steps.append(record["step"])
+    assert steps.count(2) > 0.75 * len(steps)
+
+
+def test_damage_is_reported(saved):
+    (saved / "000000003.npz").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="000000003.npz is damaged"):
+        checkpoints.restore(saved, compiled())
 
 
 def test_all_damaged(saved):
