@@ -14,7 +14,6 @@ When all runs are finished it writes `zoo/results/bccd.csv`, one line a run,
 """
 
 import argparse
-import csv
 import json
 import pathlib
 import statistics
@@ -59,12 +58,8 @@ def write_results(folders, bccd, data, zoo):
         zoo: Path of the folder with `results` and `cards`.
     """
     rows = [json.loads((f / METRICS).read_text()) for f in folders.values()]
-    for name in ("results", "cards"):
-        (zoo / name).mkdir(exist_ok=True)
-    with open(zoo / "results" / "bccd.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    table.write_dicts(zoo / "results" / "bccd.csv", rows)
+    (zoo / "cards").mkdir(exist_ok=True)
     draw(folders, bccd, data, zoo / "results" / "bccd.png")
     (zoo / "cards" / "bccd.md").write_text(card(rows))
 

@@ -7,10 +7,7 @@ when it has trained, exported and measured the network.
 """
 
 import json
-import os
 import pathlib
-import platform
-import subprocess
 import sys
 import time
 
@@ -26,6 +23,7 @@ from aw_keras.detection.experiments import fasterrcnn_aw_resnetfpn_bccd
 from aw_keras.detection.export import export
 from aw_keras.detection.prepare import ANNOTATIONS
 from zoo.checkpoints import replace_text
+from zoo.provenance import commit, processor
 
 #: What distinguishes the backbones.
 VARIANTS = {
@@ -97,9 +95,9 @@ def run(variant, seed, bccd, data, folder, steps):
         "parameters": model.count_params(),
         # Only of a training that was not interrupted.
         "seconds": None if begun else round(seconds),
-        "hardware": f"{os.cpu_count()} x {platform.machine()}",
+        "hardware": processor(),
         "tensorflow": tf.__version__,
-        "commit": _commit(),
+        "commit": commit(),
     }
     replace_text(folder / METRICS, json.dumps(metrics))
 
@@ -150,17 +148,6 @@ def precisions(table):
 
 def read_image(bccd, name):
     return predict.read_image(bccd / "JPEGImages" / name)
-
-
-def _commit():
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    process = subprocess.run(
-        command,
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-    )
-    return process.stdout.strip() or "unknown"
 
 
 def main(variant, seed, bccd, data, folder, steps):

@@ -8,7 +8,7 @@ import contextlib
 
 import keras
 
-from benchmarks.session import machine
+from zoo.provenance import processor
 
 _BACKENDS = {
     "mirrored": "tensorflow",
@@ -82,8 +82,7 @@ class Devices:
         """The devices in words, such as `"2 x NVIDIA H100"`."""
         name = _accelerator()
         if name is None:
-            found = machine()
-            return f"{found['processor']}, {found['cores']} cores"
+            return processor()
         return f"{self.count} x {name}"
 
     def _join(self):

@@ -96,15 +96,16 @@ def image_shape(recipe, dataset):
     return dataset.x_train.shape[1:]
 
 
-def compile_for(model, recipe, steps):
+def compile_for(model, recipe, steps, sgd=keras.optimizers.SGD):
     """Compiles a model of logits for a recipe.
 
     Args:
         model: `keras.Model`.
         recipe: `Recipe`.
         steps: Integer, number of steps of an epoch.
+        sgd: `keras.optimizers.SGD`, or what makes one that differs.
     """
-    optimizer = keras.optimizers.SGD(
+    optimizer = sgd(
         learning_rate(recipe, steps),
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,

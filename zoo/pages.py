@@ -16,7 +16,7 @@ import statistics
 import sys
 
 from aw_keras.weights import manifest
-from zoo import model_card, table
+from zoo import ablation, model_card, table
 from zoo.checkpoints import replace, replace_text
 
 #: Top-1 accuracies in percent that papers state, on the original images. He et
@@ -92,6 +92,8 @@ def texts(places):
         head=model_card.HEAD,
         sections=written or "\nNothing has been published yet.\n",
     )
+    if (study := ablation.page(places, model_card.HEAD)) is not None:
+        pages[places.zoo / "ablation.md"] = study
     return {places.zoo / "README.md": readme, **pages}
 
 

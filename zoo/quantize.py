@@ -9,8 +9,6 @@ a few images of the training split.
 """
 
 import argparse
-import csv
-import io
 import pathlib
 import tempfile
 
@@ -20,7 +18,6 @@ import rich.progress
 from aw_keras import export
 from zoo import data, table
 from zoo.check import network_of, trained_on
-from zoo.checkpoints import replace_text
 from zoo.evaluate import measures
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "int8.csv"
@@ -101,12 +98,7 @@ def main(arguments=None):
         parser.error(f"no weights were trained on {form}")
     dataset = data.load(source)
     rows = [_row(file, source, dataset) for file in files]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    replace_text(RESULTS, text.getvalue())
-    print(text.getvalue(), end="")
+    print(table.write_dicts(RESULTS, rows), end="")
 
 
 if __name__ == "__main__":

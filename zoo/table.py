@@ -146,18 +146,26 @@ def read(path):
 def write(path, rows):
     """Writes rows in a fixed order, replacing what was there at once."""
     order = {name: place for place, name in enumerate(list_models())}
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        dataclasses.asdict(row)
-        for row in sorted(
-            rows,
-            key=lambda row: (row.recipe, row.data, order[row.model], row.seed),
-        )
+    rows = sorted(
+        rows,
+        key=lambda row: (row.recipe, row.data, order[row.model], row.seed),
     )
+    write_dicts(path, [dataclasses.asdict(row) for row in rows])
+
+
+def write_dicts(path, rows):
+    """Writes dicts of the same keys, replacing what was there at once.
+
+    Returns:
+        The text that was written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def mean_and_deviation(values):

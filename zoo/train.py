@@ -24,7 +24,6 @@ import functools
 import json
 import pathlib
 import signal
-import subprocess
 import sys
 
 import keras
@@ -36,10 +35,8 @@ from zoo.callbacks import Progress, Recorder, Stopped
 from zoo.distribute import Devices, check_backend
 from zoo.evaluate import evaluate
 from zoo.network import build, compile_for, on_pixels, preprocessing_for
+from zoo.provenance import commit
 from zoo.recipe import Recipe
-
-_ROOT = pathlib.Path(__file__).parent.parent
-
 
 # Runs that follow each other often have the same data.
 _load = functools.lru_cache(maxsize=1)(data.load)
@@ -135,7 +132,7 @@ def train(recipe, dataset, out, stop=lambda: False):
         "hardware": devices.describe(),
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
-        "commit": _commit(),
+        "commit": commit(),
     }
     checkpoints.replace_text(out / "metrics.json", _json(metrics))
     return metrics
@@ -186,20 +183,6 @@ def _parts(record, recipe, steps):
 
 def _json(content):
     return json.dumps(content, indent=2) + "\n"
-
-
-def _commit():
-    """The state of the code, or `None` where it is no checkout."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=_ROOT,
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 class Signals:

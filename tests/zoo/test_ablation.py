@@ -1,0 +1,142 @@
+"""Variations of the attention: that they change what they say; the table."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+
+from aw_keras import AWConv2D
+from tests.zoo.published import empty_places
+from zoo import ablation, network
+
+RECIPE = "zoo/recipes/digits.yaml"
+SETTINGS = ["limit=64", "epochs=1", "batch_size=32"]
+
+
+def create_model(
+    name, input_shape, classes, data_format, classifier_activation
+):
+    """One convolution in the place of nineteen."""
+    layer = AWConv2D if name.startswith("AW") else keras.layers.Conv2D
+    image = keras.Input(input_shape)
+    x = layer(8, 3, activation="relu")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(classes)(x))
+
+
+@pytest.fixture
+def places(tmp_path):
+    return empty_places(tmp_path)
+
+
+def step(**branch):
+    """How far a step of gradients of one moves the weights of a layer."""
+    model = keras.Sequential([keras.Input((4, 4, 4)), AWConv2D(2, 3)])
+    for weight in model.weights:
+        weight.assign(keras.ops.ones(weight.shape))
+    optimizer = ablation.BranchSGD(0.1, weight_decay=0.01, **branch)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
+    return {
+        weight.name: float(np.mean(1 - keras.ops.convert_to_numpy(weight)))
+        for weight in model.weights
+    }
+
+
+def test_learning_rate_and_decay_of_the_branch():
+    usual = step()
+    assert usual["kernel"] == pytest.approx(0.101, abs=1e-6)
+    assert usual["bias"] == pytest.approx(0.1, abs=1e-6)
+    names = {name for name in usual if name.startswith("attention_")}
+    assert len(names) == 4
+    assert usual["attention_expand_kernel"] == usual["kernel"]
+    faster, spared = step(rate=10), step(decay=False)
+    for name in usual.keys() - names:
+        assert faster[name] == spared[name] == usual[name]
+    for name in names:
+        decay = 0 if name.endswith("bias") else 0.001
+        assert faster[name] == pytest.approx(1 + decay, abs=1e-6)
+        assert spared[name] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_begin_of_the_expansion():
+    model = keras.Sequential([keras.Input((8, 8, 1)), AWConv2D(16, 3)])
+    ablation.reinitialise(model, 0.0, seed=0)
+    x = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
+    assert ablation.attention_variation(model, x) == 0
+    ablation.reinitialise(model, 1.0, seed=0)
+    assert 0.01 < ablation.attention_variation(model, x) < 0.5
+    layers = [w for w in model.weights if "attention_expand" in w.path]
+    values = np.concatenate([np.ravel(w) for w in layers])
+    assert -1 <= values.min() < -0.9 and 0.9 < values.max() <= 1
+    other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.ReLU()])
+    assert ablation.attention_variation(other, x) is None
+
+
+def test_runs_and_table(places, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "create_model", create_model)
+    out = tmp_path / "runs"
+
+    def main(*variations):
+        ablation.main(
+            [RECIPE, "--out", str(out), "--set", *SETTINGS]
+            + ["--variations", *variations],
+            places,
+        )
+
+    main("uniform-rate10", "plain")
+    before = (out / "plain-0" / "result.json").stat()
+    main("plain", "no-decay")  # What is finished is not done again.
+    assert (out / "plain-0" / "result.json").stat() == before
+    with open(ablation.path(places)) as file:
+        rows = {row["variation"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["plain", "uniform-rate10", "no-decay"]
+    for row in rows.values():
+        assert row["train_images"] == row["test_images"] == "64"
+        assert 0 <= float(row["top1"]) <= 100
+    assert rows["plain"]["attention"] == ""
+    assert float(rows["uniform-rate10"]["attention"]) > 0
+
+
+def test_page(places):
+    assert ablation.page(places, "") is None
+    row = dict.fromkeys(
+        ("recipe", "data", "hardware", "backend", "attention"), ""
+    ) | dict.fromkeys(("train_images", "test_images", "epochs"), 1000)
+    figures = [("plain", 0, 60, ""), ("plain", 1, 62, ""), ("aw", 1, 63, 0.02)]
+    ablation.table.write_dicts(
+        ablation.path(places),
+        [
+            {**row, "variation": v, "seed": s, "top1": t, "attention": a}
+            | {"train_loss": 1}
+            for v, s, t, a in figures
+        ],
+    )
+    page = ablation.page(places, "head").splitlines()
+    assert page[0] == "head"
+    lines = [line for line in page if "ResNet-20" in line and "|" in line]
+    assert [line.strip("| ").split(" | ") for line in lines] == [
+        [
+            "the plain network, ResNet-20",
+            "2",
+            "61.00 ± 1.41",
+            "",
+            "1.000 ± 0.000",
+        ],
+        ["AW-ResNet-20 as it is", "1", "63.00", "+1.00", "1.000", "0.020"],
+    ]
+
+
+def test_bad_settings(tmp_path, places, capsys):
+    with pytest.raises(SystemExit, match="Expected the fields of a recipe"):
+        ablation.main(
+            [RECIPE, "--out", str(tmp_path), "--set", "epoch=1"], places
+        )
+    with pytest.raises(SystemExit):
+        ablation.main(
+            [RECIPE, "--out", str(tmp_path), "--variations", "none"], places
+        )
+    assert "invalid choice" in capsys.readouterr().err

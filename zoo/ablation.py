@@ -1,0 +1,324 @@
+r"""Whether and why AW-convolution helps: one thing changed at a time.
+
+    python -m zoo.ablation zoo/recipes/cifar10_short.yaml --set data=CIFAR10 \
+        limit=10000 --seeds 0 1 --out runs/ablation
+
+trains AW-ResNet-20 in the variations of its attention that `VARIATIONS` lists,
+and the plain network, all with one recipe, and writes one line for each run to
+`zoo/results/ablation.csv`; `python -m zoo.pages` makes a page of it. The same
+command goes on where it was interrupted. Besides the accuracy it measures how
+much the attention varies over images: a branch that learns nothing stays as it
+began.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import pathlib
+import sys
+
+import keras
+import numpy as np
+
+from aw_keras.explain import kernel_attention
+from aw_keras.explain.attention import variation
+from aw_keras.layers import AWConv2D
+from zoo import pipeline, table
+from zoo.callbacks import Stopped
+from zoo.checkpoints import replace_text
+from zoo.distribute import Devices
+from zoo.network import build, compile_for, on_pixels, preprocessing_for
+from zoo.provenance import commit
+from zoo.recipe import Recipe
+from zoo.train import Signals, claim, fit, load_data
+
+_BRANCH = "attention_"
+_RESULT = "result.json"
+_IMAGES = 200
+
+
+class BranchSGD(keras.optimizers.SGD):
+    """Gradient descent that treats attention branches in their own way.
+
+    Args:
+        *args: Arguments of `keras.optimizers.SGD`.
+        rate: Factor of the learning rate of their weights.
+        decay: Whether weight decay acts on them.
+        **kwargs: Arguments of `keras.optimizers.SGD`.
+    """
+
+    def __init__(self, *args, rate=1.0, decay=True, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rate = rate
+        self.decay = decay
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self.rate if _BRANCH in variable.name else 1.0
+        super().update_step(gradient, variable, factor * learning_rate)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=()):
+        added = [] if self.decay else [_BRANCH]
+        super().exclude_from_weight_decay(var_list, [*var_names, *added])
+
+
+@dataclasses.dataclass(frozen=True)
+class Variation:
+    """What is changed.
+
+    Attributes:
+        meaning: The change in words.
+        model: Name of the network.
+        arguments: Further arguments of the network's function.
+        expansion: The initial values of kernel and bias of the expansion are
+            uniform from minus this to this; `None` leaves them to the layer.
+        branch: Arguments of `BranchSGD`.
+    """
+
+    meaning: str
+    model: str = "AWResNet20"
+    arguments: dict = dataclasses.field(default_factory=dict)
+    expansion: float | None = None
+    branch: dict = dataclasses.field(default_factory=dict)
+
+
+VARIATIONS = {
+    "plain": Variation("the plain network, ResNet-20", model="ResNet20"),
+    "aw": Variation("AW-ResNet-20 as it is"),
+    "zero": Variation("expansion begins at zero", expansion=0.0),
+    "uniform": Variation("expansion begins uniform in ±1", expansion=1.0),
+    "rate10": Variation("branch learns 10 times as fast", branch={"rate": 10}),
+    "rate100": Variation(
+        "branch learns 100 times as fast", branch={"rate": 100}
+    ),
+    "uniform-rate10": Variation(
+        "expansion uniform in ±1, branch 10 times as fast",
+        expansion=1.0,
+        branch={"rate": 10},
+    ),
+    "no-decay": Variation(
+        "no weight decay on the branch", branch={"decay": False}
+    ),
+    "units": Variation(
+        "8 times the hidden units (`reduction=2`)", arguments={"reduction": 2}
+    ),
+    "first": Variation(
+        "AW-convolution in the first stage only", arguments={"aw_stages": (2,)}
+    ),
+    "last": Variation(
+        "AW-convolution in the last stage only", arguments={"aw_stages": (4,)}
+    ),
+}
+
+
+def run(name, recipe, dataset, out, stop=lambda: False):
+    """Trains a variation, or goes on with an interrupted training.
+
+    Args:
+        name: Key in `VARIATIONS`.
+        recipe: `zoo.recipe.Recipe` of its network.
+        dataset: `zoo.data.Dataset`, the one of the recipe.
+        out: `pathlib.Path` of the folder of the run, which exists.
+        stop: As in `zoo.train.train`.
+
+    Returns:
+        Dict of the result, the line of the table, as it stands in
+        `result.json`.
+    """
+    changed = VARIATIONS[name]
+    keras.utils.set_random_seed(recipe.seed)
+    devices = Devices(None)
+    preprocessing = preprocessing_for(recipe, dataset)
+    network = build(
+        recipe, dataset, classifier_activation=None, **changed.arguments
+    )
+    if changed.expansion is not None:
+        reinitialise(network, changed.expansion, recipe.seed)
+    model = on_pixels(network, preprocessing)
+    steps = pipeline.steps_per_epoch(dataset, recipe)
+    compile_for(
+        model,
+        recipe,
+        steps,
+        lambda *args, **kwargs: BranchSGD(*args, **kwargs, **changed.branch),
+    )
+    fit(model, recipe, dataset, out, devices, stop)
+    with open(out / "log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    last = {column: float(value) for column, value in log[-1].items()}
+    pixels = dataset.x_test[:_IMAGES].astype("float32")
+    images = (pixels - preprocessing.mean) / preprocessing.deviation
+    result = {
+        "variation": name,
+        "seed": recipe.seed,
+        "recipe": recipe.name,
+        "data": table.label(recipe.data),
+        "train_images": len(dataset.x_train),
+        "test_images": len(dataset.x_test),
+        "epochs": recipe.epochs,
+        "top1": round(100 * last["val_accuracy"], 2),
+        "train_loss": round(last["loss"], 4),
+        "attention": attention_variation(network, images),
+        "seconds": round(sum(float(row["seconds"]) for row in log)),
+        "hardware": devices.describe(),
+        "backend": keras.backend.backend(),
+        "commit": commit(),
+    }
+    replace_text(out / _RESULT, json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def reinitialise(network, limit, seed):
+    """Draws the expansions of all attention branches, uniform in ±`limit`."""
+    rng = np.random.default_rng(seed)
+    for layer in network.layers:
+        if isinstance(layer, AWConv2D):
+            for weight in (
+                layer.attention_expand_kernel,
+                layer.attention_expand_bias,
+            ):
+                weight.assign(rng.uniform(-limit, limit, weight.shape))
+
+
+def attention_variation(network, images):
+    """Standard deviation of attention over images, `None` without attention.
+
+    It is the root mean square over layers and elements of their kernels.
+    """
+    if not any(isinstance(layer, AWConv2D) for layer in network.layers):
+        return None
+    by_layer = variation(kernel_attention(network, images))
+    return round(float(np.sqrt(np.mean(by_layer**2))), 4)
+
+
+def path(places):
+    """Path of the table of runs."""
+    return places.zoo / "results" / "ablation.csv"
+
+
+_PAGE = """{head}
+# Whether and why AW-convolution helps
+
+One recipe, one change at a time: `{recipe}` with {train_images:,} random
+training images of {data}, {epochs} epochs, measured on {test_images:,} test
+images after the last one. {hardware}, Keras on {backend}. From
+`results/ablation.csv`, which `python -m zoo.ablation` wrote.
+
+The mean over the seeds is followed by the standard deviation; the difference to
+the plain network pairs the runs of equal seeds. *Attention* is the standard
+deviation over images of an element of the attention map, which lies between 0
+and 1 (root mean square over all layers and elements): zero would be a plain
+convolution. The training loss is that of the last epoch.
+
+| | seeds | top-1, % | to plain, points | training loss | attention |
+|---|---:|---:|---:|---:|---:|
+{rows}
+"""
+
+
+def page(places, head):
+    """The page that shows the table, `None` where there is no table."""
+    if not path(places).exists():
+        return None
+    with open(path(places), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    first = rows[0]
+    counts = ("train_images", "test_images", "epochs")
+    return _PAGE.format(
+        head=head,
+        **{name: int(first[name]) for name in counts},
+        **{n: first[n] for n in ("recipe", "data", "hardware", "backend")},
+        rows="\n".join(filter(None, (_line(n, rows) for n in VARIATIONS))),
+    )
+
+
+def _line(name, rows):
+    runs = {row["seed"]: row for row in rows if row["variation"] == name}
+    if not runs:
+        return None
+    plain = {row["seed"]: row for row in rows if row["variation"] == "plain"}
+    differences = [
+        float(runs[seed]["top1"]) - float(plain[seed]["top1"])
+        for seed in runs.keys() & plain.keys()
+    ]
+    cells = [
+        VARIATIONS[name].meaning,
+        len(runs),
+        _mean(runs, "top1", 2),
+        "" if name == "plain" else _signed(differences),
+        _mean(runs, "train_loss", 3),
+        "" if name == "plain" else _mean(runs, "attention", 3),
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _mean(runs, column, digits):
+    values = [float(row[column]) for row in runs.values()]
+    return table.show(*table.mean_and_deviation(values), digits)
+
+
+def _signed(values):
+    mean, deviation = table.mean_and_deviation(values)
+    shown = table.show(mean, deviation)
+    return shown if mean < 0 else f"+{shown}"
+
+
+def collect(out, places):
+    """Writes the table of all finished runs in the folders of a folder."""
+    results = [json.loads(p.read_text()) for p in out.glob(f"*/{_RESULT}")]
+    order = list(VARIATIONS)
+    results.sort(key=lambda r: (order.index(r["variation"]), r["seed"]))
+    if results:
+        table.write_dicts(path(places), results)
+    return results
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.ablation",
+        description="Train AW-ResNet-20 in variations of its attention.",
+    )
+    parser.add_argument("recipe", help="YAML file, see zoo/recipes/")
+    parser.add_argument(
+        "--variations",
+        nargs="+",
+        default=[*VARIATIONS],
+        choices=VARIATIONS,
+        metavar="NAME",
+        help=", ".join(VARIATIONS),
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="settings"
+    )
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None, places=None):
+    options = _parse(arguments)
+    signals = Signals()
+    try:
+        for seed in options.seeds:
+            for name in options.variations:
+                model = VARIATIONS[name].model
+                changes = [f"model={model}", f"seed={seed}"]
+                recipe = Recipe.from_file(
+                    options.recipe, [*options.set, *changes]
+                )
+                out = options.out / f"{name}-{seed}"
+                claim(out, recipe)
+                if not (out / _RESULT).exists():
+                    run(name, recipe, load_data(recipe), out, signals)
+                    keras.backend.clear_session()
+    except (OSError, ValueError) as error:
+        sys.exit(f"zoo.ablation: {error}")
+    except Stopped:
+        print("Stopped and saved. The same command goes on from here.")
+        sys.exit(128 + signals.received)
+    for result in collect(options.out, places or table.Places()):
+        print(result["variation"], result["seed"], f"{result['top1']:.2f} %")
+
+
+if __name__ == "__main__":
+    main()
