@@ -14,6 +14,7 @@ began.
 import argparse
 import csv
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -24,7 +25,7 @@ import numpy as np
 from aw_keras.explain import kernel_attention
 from aw_keras.explain.attention import variation
 from aw_keras.layers import AWConv2D
-from zoo import pipeline, table
+from zoo import data, pipeline, table
 from zoo.callbacks import Stopped
 from zoo.checkpoints import replace_text
 from zoo.distribute import Devices
@@ -48,7 +49,7 @@ class BranchSGD(keras.optimizers.SGD):
         **kwargs: Arguments of `keras.optimizers.SGD`.
     """
 
-    def __init__(self, *args, rate=1.0, decay=True, **kwargs):
+    def __init__(self, *args, rate=1.0, decay=False, **kwargs):
         super().__init__(*args, **kwargs)
         self.rate = rate
         self.decay = decay
@@ -58,8 +59,8 @@ class BranchSGD(keras.optimizers.SGD):
         super().update_step(gradient, variable, factor * learning_rate)
 
     def exclude_from_weight_decay(self, var_list=None, var_names=()):
-        added = [] if self.decay else [_BRANCH]
-        super().exclude_from_weight_decay(var_list, [*var_names, *added])
+        names = set(var_names) - {_BRANCH} if self.decay else var_names
+        super().exclude_from_weight_decay(var_list, names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,32 +73,29 @@ class Variation:
         arguments: Further arguments of the network's function.
         expansion: The initial values of kernel and bias of the expansion are
             uniform from minus this to this; `None` leaves them to the layer.
-        branch: Arguments of `BranchSGD`.
+        rate: Argument of `BranchSGD`.
+        decay: Argument of `BranchSGD`.
     """
 
     meaning: str
     model: str = "AWResNet20"
     arguments: dict = dataclasses.field(default_factory=dict)
     expansion: float | None = None
-    branch: dict = dataclasses.field(default_factory=dict)
+    rate: float = 1.0
+    decay: bool = False
 
 
 VARIATIONS = {
     "plain": Variation("the plain network, ResNet-20", model="ResNet20"),
-    "aw": Variation("AW-ResNet-20 as it is"),
+    "aw": Variation("AW-ResNet-20"),
+    "decay": Variation("weight decay acts on the branch, too", decay=True),
     "zero": Variation("expansion begins at zero", expansion=0.0),
     "uniform": Variation("expansion begins uniform in ±1", expansion=1.0),
-    "rate10": Variation("branch learns 10 times as fast", branch={"rate": 10}),
-    "rate100": Variation(
-        "branch learns 100 times as fast", branch={"rate": 100}
-    ),
+    "rate10": Variation("branch learns 10 times as fast", rate=10.0),
     "uniform-rate10": Variation(
         "expansion uniform in ±1, branch 10 times as fast",
         expansion=1.0,
-        branch={"rate": 10},
-    ),
-    "no-decay": Variation(
-        "no weight decay on the branch", branch={"decay": False}
+        rate=10.0,
     ),
     "units": Variation(
         "8 times the hidden units (`reduction=2`)", arguments={"reduction": 2}
@@ -111,13 +109,36 @@ VARIATIONS = {
 }
 
 
+def halves(dataset, seed=0):
+    """One half of the training split to train on, the other to measure on.
+
+    Whatever is chosen by the measurements is chosen without the test split.
+
+    Args:
+        dataset: `zoo.data.Dataset`.
+        seed: Integer, which decides the halves.
+
+    Returns:
+        A `zoo.data.Dataset`.
+    """
+    order = np.random.default_rng(seed).permutation(len(dataset.x_train))
+    train, test = np.array_split(order, 2)
+    return dataclasses.replace(
+        dataset,
+        x_train=dataset.x_train[train],
+        y_train=dataset.y_train[train],
+        x_test=dataset.x_train[test],
+        y_test=dataset.y_train[test],
+    )
+
+
 def run(name, recipe, dataset, out, stop=lambda: False):
     """Trains a variation, or goes on with an interrupted training.
 
     Args:
         name: Key in `VARIATIONS`.
         recipe: `zoo.recipe.Recipe` of its network.
-        dataset: `zoo.data.Dataset`, the one of the recipe.
+        dataset: `zoo.data.Dataset`.
         out: `pathlib.Path` of the folder of the run, which exists.
         stop: As in `zoo.train.train`.
 
@@ -140,25 +161,25 @@ def run(name, recipe, dataset, out, stop=lambda: False):
         model,
         recipe,
         steps,
-        lambda *args, **kwargs: BranchSGD(*args, **kwargs, **changed.branch),
+        functools.partial(BranchSGD, rate=changed.rate, decay=changed.decay),
     )
     fit(model, recipe, dataset, out, devices, stop)
     with open(out / "log.csv", newline="") as file:
         log = list(csv.DictReader(file))
     last = {column: float(value) for column, value in log[-1].items()}
     pixels = dataset.x_test[:_IMAGES].astype("float32")
-    images = (pixels - preprocessing.mean) / preprocessing.deviation
+    normalised = (pixels - preprocessing.mean) / preprocessing.deviation
     result = {
         "variation": name,
         "seed": recipe.seed,
         "recipe": recipe.name,
         "data": table.label(recipe.data),
         "train_images": len(dataset.x_train),
-        "test_images": len(dataset.x_test),
+        "other_images": len(dataset.x_test),
         "epochs": recipe.epochs,
         "top1": round(100 * last["val_accuracy"], 2),
         "train_loss": round(last["loss"], 4),
-        "attention": attention_variation(network, images),
+        "attention": attention_variation(network, normalised),
         "seconds": round(sum(float(row["seconds"]) for row in log)),
         "hardware": devices.describe(),
         "backend": keras.backend.backend(),
@@ -200,9 +221,10 @@ _PAGE = """{head}
 # Whether and why AW-convolution helps
 
 One recipe, one change at a time: `{recipe}` with {train_images:,} random
-training images of {data}, {epochs} epochs, measured on {test_images:,} test
-images after the last one. {hardware}, Keras on {backend}. From
-`results/ablation.csv`, which `python -m zoo.ablation` wrote.
+images of the training split of {data}, {epochs} epochs, measured on
+{other_images:,} others of it after the last one; the test split was not used.
+{hardware}, Keras on {backend}. From `results/ablation.csv`, which
+`python -m zoo.ablation` wrote.
 
 The mean over the seeds is followed by the standard deviation; the difference to
 the plain network pairs the runs of equal seeds. *Attention* is the standard
@@ -223,7 +245,7 @@ def page(places, head):
     with open(path(places), newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first = rows[0]
-    counts = ("train_images", "test_images", "epochs")
+    counts = ("train_images", "other_images", "epochs")
     return _PAGE.format(
         head=head,
         **{name: int(first[name]) for name in counts},
@@ -273,6 +295,12 @@ def collect(out, places):
     return results
 
 
+def images(recipe):
+    """The images of a run: `limit` of each half of the training split."""
+    every = load_data(dataclasses.replace(recipe, limit=None))
+    return data.take(halves(every), recipe.limit, recipe.seed)
+
+
 def _parse(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m zoo.ablation",
@@ -309,7 +337,7 @@ def main(arguments=None, places=None):
                 out = options.out / f"{name}-{seed}"
                 claim(out, recipe)
                 if not (out / _RESULT).exists():
-                    run(name, recipe, load_data(recipe), out, signals)
+                    run(name, recipe, images(recipe), out, signals)
                     keras.backend.clear_session()
     except (OSError, ValueError) as error:
         sys.exit(f"zoo.ablation: {error}")

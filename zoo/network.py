@@ -15,6 +15,11 @@ from aw_keras.applications.preprocessing import (
     Preprocessing,
 )
 
+#: Parts of the names of weights that weight decay spares. Nothing would hold
+#: the weights that attention over kernels is computed from against it: they
+#: would shrink to nothing before they learn (`zoo/ablation.md`).
+SPARED = ("bias", "beta", "gamma", "attention_")
+
 _PUBLISHED = {**CIFAR, "imagenet2012": IMAGENET}
 
 
@@ -115,7 +120,7 @@ def compile_for(model, recipe, steps, sgd=keras.optimizers.SGD):
         use_ema=recipe.ema > 0,
         ema_momentum=recipe.ema,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    optimizer.exclude_from_weight_decay(var_names=[*SPARED])
     if recipe.dtype == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(

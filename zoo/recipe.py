@@ -50,7 +50,8 @@ class Recipe:
         momentum: Momentum of the stochastic gradient descent.
         nesterov: Whether it is Nesterov's.
         weight_decay: Weight decay in the usual sense, where learning rate and
-            momentum multiply it. Biases and normalisations are spared.
+            momentum multiply it. Biases, normalisations and
+            the attention branches of AW-convolutions are spared.
         crop_padding: Pixels by which a random crop moves an image at most.
         flip: Whether every second image is mirrored.
         rand_augment: Magnitude of RandAugment from 0, for none, to 1.

@@ -9,6 +9,7 @@ import pytest
 from aw_keras import AWConv2D
 from tests.zoo.published import empty_places
 from zoo import ablation, network
+from zoo.data import Dataset
 
 RECIPE = "zoo/recipes/digits.yaml"
 SETTINGS = ["limit=64", "epochs=1", "batch_size=32"]
@@ -36,7 +37,7 @@ def step(**branch):
     for weight in model.weights:
         weight.assign(keras.ops.ones(weight.shape))
     optimizer = ablation.BranchSGD(0.1, weight_decay=0.01, **branch)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.exclude_from_weight_decay(var_names=network.SPARED)
     variables = model.trainable_variables
     optimizer.build(variables)
     optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
@@ -50,16 +51,27 @@ def test_learning_rate_and_decay_of_the_branch():
     usual = step()
     assert usual["kernel"] == pytest.approx(0.101, abs=1e-6)
     assert usual["bias"] == pytest.approx(0.1, abs=1e-6)
-    names = {name for name in usual if name.startswith("attention_")}
-    assert len(names) == 4
-    assert usual["attention_expand_kernel"] == usual["kernel"]
-    faster, spared = step(rate=10), step(decay=False)
-    for name in usual.keys() - names:
-        assert faster[name] == spared[name] == usual[name]
-    for name in names:
+    branch = {name for name in usual if name.startswith("attention_")}
+    assert len(branch) == 4
+    faster, decayed = step(rate=10), step(decay=True)
+    for name in usual.keys() - branch:
+        assert faster[name] == decayed[name] == usual[name]
+    for name in branch:
         decay = 0 if name.endswith("bias") else 0.001
-        assert faster[name] == pytest.approx(1 + decay, abs=1e-6)
-        assert spared[name] == pytest.approx(0.1, abs=1e-6)
+        assert usual[name] == pytest.approx(0.1, abs=1e-6)
+        assert faster[name] == pytest.approx(1, abs=1e-6)
+        assert decayed[name] == pytest.approx(0.1 + decay, abs=1e-6)
+
+
+def test_halves_of_the_training_split():
+    labels = np.arange(11)
+    split = Dataset(("a",), labels * 10, labels, np.zeros(3), np.zeros(3))
+    found = ablation.halves(split)
+    assert len(found.y_train) == 6 and len(found.y_test) == 5
+    np.testing.assert_array_equal(found.x_train, 10 * found.y_train)
+    np.testing.assert_array_equal(found.x_test, 10 * found.y_test)
+    both = np.concatenate([found.y_train, found.y_test])
+    np.testing.assert_array_equal(np.sort(both), labels)
 
 
 def test_begin_of_the_expansion():
@@ -89,13 +101,13 @@ def test_runs_and_table(places, tmp_path, monkeypatch):
 
     main("uniform-rate10", "plain")
     before = (out / "plain-0" / "result.json").stat()
-    main("plain", "no-decay")  # What is finished is not done again.
+    main("plain", "decay")  # What is finished is not done again.
     assert (out / "plain-0" / "result.json").stat() == before
     with open(ablation.path(places)) as file:
         rows = {row["variation"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["plain", "uniform-rate10", "no-decay"]
+    assert list(rows) == ["plain", "decay", "uniform-rate10"]
     for row in rows.values():
-        assert row["train_images"] == row["test_images"] == "64"
+        assert row["train_images"] == row["other_images"] == "64"
         assert 0 <= float(row["top1"]) <= 100
     assert rows["plain"]["attention"] == ""
     assert float(rows["uniform-rate10"]["attention"]) > 0
@@ -105,7 +117,7 @@ def test_page(places):
     assert ablation.page(places, "") is None
     row = dict.fromkeys(
         ("recipe", "data", "hardware", "backend", "attention"), ""
-    ) | dict.fromkeys(("train_images", "test_images", "epochs"), 1000)
+    ) | dict.fromkeys(("train_images", "other_images", "epochs"), 1000)
     figures = [("plain", 0, 60, ""), ("plain", 1, 62, ""), ("aw", 1, 63, 0.02)]
     ablation.table.write_dicts(
         ablation.path(places),
@@ -126,7 +138,7 @@ def test_page(places):
             "",
             "1.000 ± 0.000",
         ],
-        ["AW-ResNet-20 as it is", "1", "63.00", "+1.00", "1.000", "0.020"],
+        ["AW-ResNet-20", "1", "63.00", "+1.00", "1.000", "0.020"],
     ]
 
 
