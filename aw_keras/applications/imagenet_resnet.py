@@ -145,7 +145,7 @@ def ImageNetResNet(
         data_format,
         dtype,
         reduction=reduction,
-        epsilon=1.001e-5,
+        epsilon=topology.NORM_EPSILON,
         # As good as "he_normal" and drawn in a third of the time.
         kernel_initializer="he_uniform",
     )
@@ -174,7 +174,8 @@ def _check_blocks(blocks):
         )
 
 
-def _variants(depth, blocks, bottleneck, **known):
+def _variants(depth, **known):
+    blocks, bottleneck = topology.DEPTHS[depth]
     return register_variants(
         ImageNetResNet,
         f"ResNet{depth}",
@@ -199,7 +200,7 @@ _WARM = {"": ("imagenet",), "AW": ("imagenet",)}
     CBAMResNet18,
     AWSEResNet18,
     AWCBAMResNet18,
-) = _variants(18, (2, 2, 2, 2), False)
+) = _variants(18)
 (
     ResNet34,
     AWResNet34,
@@ -207,7 +208,7 @@ _WARM = {"": ("imagenet",), "AW": ("imagenet",)}
     CBAMResNet34,
     AWSEResNet34,
     AWCBAMResNet34,
-) = _variants(34, (3, 4, 6, 3), False)
+) = _variants(34)
 (
     ResNet50,
     AWResNet50,
@@ -217,8 +218,6 @@ _WARM = {"": ("imagenet",), "AW": ("imagenet",)}
     AWCBAMResNet50,
 ) = _variants(
     50,
-    (3, 4, 6, 3),
-    True,
     published={"": "25.56 M", "SE": "28.09 M", "CBAM": "28.09 M"},
     weights=_WARM,
 )
@@ -231,8 +230,6 @@ _WARM = {"": ("imagenet",), "AW": ("imagenet",)}
     AWCBAMResNet101,
 ) = _variants(
     101,
-    (3, 4, 23, 3),
-    True,
     published={"": "44.55 M", "SE": "49.33 M"},
     weights=_WARM,
 )
@@ -243,4 +240,4 @@ _WARM = {"": ("imagenet",), "AW": ("imagenet",)}
     CBAMResNet152,
     AWSEResNet152,
     AWCBAMResNet152,
-) = _variants(152, (3, 8, 36, 3), True, weights=_WARM)
+) = _variants(152, weights=_WARM)

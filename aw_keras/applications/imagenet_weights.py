@@ -6,14 +6,13 @@ import tempfile
 import keras
 import numpy as np
 
+from aw_keras.applications import topology
 from aw_keras.layers import AWConv2D
 from aw_keras.weights import loading
 
 #: By the number of blocks of their stages.
 WARM_STARTS = {
-    (3, 4, 6, 3): "ResNet50",
-    (3, 4, 23, 3): "ResNet101",
-    (3, 8, 36, 3): "ResNet152",
+    topology.DEPTHS[depth][0]: f"ResNet{depth}" for depth in (50, 101, 152)
 }
 
 _KERNEL, _BIAS = "vars/0", "vars/1"

@@ -17,6 +17,19 @@ SHORTCUTS = ("identity", "projection")
 FIRST_LEVEL = 2
 BOTTLENECK_EXPANSION = 4
 
+#: Blocks of the four stages of the networks for ImageNet, and whether they are
+#: bottlenecks, by depth: He et al., table 1.
+DEPTHS = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+
+#: Epsilon of their batch normalisations.
+NORM_EPSILON = 1.001e-5
+
 
 class Toolkit(Protocol):
     """What makes the layers of one network and calls them.

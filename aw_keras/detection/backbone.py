@@ -16,18 +16,6 @@ from tf_keras import layers
 from aw_keras.applications import topology
 from aw_keras.detection.layers import CBAM, AWConv2D, SqueezeExcite
 
-#: Blocks of the four stages, and whether they are bottlenecks, by depth.
-DEPTHS = {
-    18: ((2, 2, 2, 2), False),
-    34: ((3, 4, 6, 3), False),
-    50: ((3, 4, 6, 3), True),
-    101: ((3, 4, 23, 3), True),
-    152: ((3, 8, 36, 3), True),
-}
-
-#: Epsilon of the batch normalisations of the Keras 3 networks.
-NORM_EPSILON = 1.001e-5
-
 _STRIDES = 32
 _ATTENTIONS = (None, "se", "cbam")
 
@@ -217,19 +205,19 @@ class AWResNet(tf_keras.Model):
         activation="relu",
         use_sync_bn=False,
         norm_momentum=0.9,
-        norm_epsilon=NORM_EPSILON,
+        norm_epsilon=topology.NORM_EPSILON,
         bn_trainable=True,
         kernel_initializer="he_uniform",
         kernel_regularizer=None,
         bias_regularizer=None,
         **kwargs,
     ):
-        topology.check_choice("model_id", model_id, DEPTHS)
+        topology.check_choice("model_id", model_id, topology.DEPTHS)
         topology.check_choice("attention", attention, _ATTENTIONS)
         input_specs = _image_specs(input_specs)
         kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
         bias_regularizer = tf_keras.regularizers.get(bias_regularizer)
-        blocks, bottleneck = DEPTHS[model_id]
+        blocks, bottleneck = topology.DEPTHS[model_id]
         stages = topology.plan_stages(
             (64, 128, 256, 512),
             blocks,

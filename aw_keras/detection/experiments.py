@@ -17,11 +17,8 @@ from official.vision.configs import maskrcnn
 from official.vision.ops import preprocess_ops
 from official.vision.tasks import maskrcnn as maskrcnn_task
 
-from aw_keras.detection.backbone import (
-    NORM_EPSILON,
-    AWResNetConfig,
-    Backbone,
-)
+from aw_keras.applications import topology
+from aw_keras.detection.backbone import AWResNetConfig, Backbone
 from aw_keras.detection.weights import load_backbone
 
 IMAGENET = "imagenet"
@@ -185,7 +182,7 @@ def _experiment(model_id):
     task.model.backbone = Backbone(
         type="aw_resnet", aw_resnet=AWResNetConfig(model_id=model_id)
     )
-    task.model.norm_activation.norm_epsilon = NORM_EPSILON
+    task.model.norm_activation.norm_epsilon = topology.NORM_EPSILON
     return Experiment(
         **{**_fields(stock), "task": task},
         restrictions=[

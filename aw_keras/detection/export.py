@@ -14,13 +14,13 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 
 import tensorflow as tf
 from official.modeling import hyperparams
 from official.vision.serving import export_saved_model_lib
 
 from aw_keras.detection.experiments import fasterrcnn_aw_resnetfpn_coco
+from aw_keras.files import new_folder
 
 #: Where TensorFlow keeps files that a SavedModel does not read itself.
 CLASSES = os.path.join("assets.extra", "classes.json")
@@ -41,10 +41,6 @@ def export(model_dir, out, checkpoint=None):
         ValueError: If there is no training in `model_dir`, or something in
             `out`.
     """
-    if os.path.lexists(out):
-        raise ValueError(
-            f"Expected `out` to be a path of nothing yet. Received: out={out}"
-        )
     parameters = os.path.join(model_dir, PARAMETERS)
     checkpoint = checkpoint or tf.train.latest_checkpoint(model_dir)
     if not os.path.isfile(parameters) or checkpoint is None:
@@ -58,20 +54,16 @@ def export(model_dir, out, checkpoint=None):
     )
     params.validate()
     params.lock()
-    parent = os.path.dirname(os.path.abspath(out))
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".part-") as folder:
-        part = os.path.join(folder, "part")
+    with new_folder(out) as part:
         export_saved_model_lib.export_inference_graph(
             input_type="image_tensor",
             batch_size=None,
             input_image_size=list(params.task.model.input_size[:2]),
             params=params,
             checkpoint_path=checkpoint,
-            export_dir=part,
+            export_dir=str(part),
         )
         _write_classes(params.task.annotation_file, part)
-        os.rename(part, out)
 
 
 def _write_classes(annotations, folder):

@@ -16,13 +16,13 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 
 import keras
 import tensorflow as tf
 from official.vision.data import tfrecord_lib
 
 from aw_keras.detection.annotations import examples, read_coco, read_voc
+from aw_keras.files import new_folder
 
 ANNOTATIONS = "annotations.json"
 
@@ -70,25 +70,18 @@ def prepare(dataset, out, shards=1, skip_bad=False, log=print):
         ValueError: If there are faults and they are not skipped, if no image
             is left, or if an argument cannot be used.
     """
-    if os.path.lexists(out):
-        raise ValueError(
-            f"Expected `out` to be a path of nothing yet. Received: out={out}"
-        )
     if shards < 1:
         raise ValueError(
             f"Expected `shards` to be positive. Received: shards={shards}"
         )
-    parent = os.path.dirname(os.path.abspath(out))
-    os.makedirs(parent, exist_ok=True)
     faults = []
 
     def note(fault):
         faults.append(fault)
         log(fault)
 
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".part-") as folder:
-        part = os.path.join(folder, "part")
-        os.mkdir(part)
+    with new_folder(out) as part:
+        part.mkdir()
         good = _with_progress(examples(dataset, note), dataset.count)
         written = _write(good, dataset.classes, part, shards)
         report = Report(*written, dataset.classes, tuple(faults))
@@ -101,7 +94,6 @@ def prepare(dataset, out, shards=1, skip_bad=False, log=print):
             raise ValueError(
                 f"Expected at least one good image. Received: {report}"
             )
-        os.rename(part, out)
     return report
 
 

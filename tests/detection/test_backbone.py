@@ -13,8 +13,9 @@ from official.vision.modeling import factory as detectors
 from official.vision.modeling.backbones import factory
 from official.vision.modeling.decoders.fpn import FPN
 
+from aw_keras.applications.topology import DEPTHS
 from aw_keras.detection import AWConv2D, AWResNet
-from aw_keras.detection.backbone import DEPTHS, AWResNetConfig, Backbone
+from aw_keras.detection.backbone import AWResNetConfig, Backbone
 
 
 def specs(*shape):
