@@ -78,31 +78,31 @@ def predict(model, x):
 
 
 def randomise(model):
-    """Gives every weight, the batch norms' statistics too, its own value.
-
-    What the residual branches add is small, as in trained networks: otherwise
-    a hundred random layers make a thousand times more of a rounding error.
-    """
+    """Gives every weight, the batch norms' statistics too, its own value."""
     rng = np.random.default_rng(1)
-    ends = _ends_of_branches(model)
     for weight in model.weights:
         fan = np.prod(weight.shape[:-1])
         value = rng.normal(0, (2 / max(fan, 8)) ** 0.5, weight.shape)
         if weight.name in ("gamma", "moving_variance"):
             value = rng.uniform(0.5, 1.5, weight.shape)
-        if weight.name == "gamma" and weight.path.split("/")[-2] in ends:
-            value *= 0.1
         weight.assign(value)
-    return model
+    return soften(model)
 
 
-def _ends_of_branches(model):
-    """Names of the last batch norms of residual branches."""
+def soften(model):
+    """Makes what residual branches add small, as in trained networks.
+
+    Otherwise a hundred random layers make a thousand times more of a rounding
+    error, and a step along the gradient, however small, raises the loss.
+    """
     ends = {}
     for layer in model.layers:
         if match := re.fullmatch(r"(conv\d+_block\d+)_[1-9]_bn", layer.name):
             ends[match[1]] = max(layer.name, ends.get(match[1], ""))
-    return set(ends.values())
+    for name in ends.values():
+        gamma = model.get_layer(name).gamma
+        gamma.assign(0.1 * gamma)
+    return model
 
 
 def calibrate(model):
