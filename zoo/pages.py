@@ -49,10 +49,15 @@ about 200 epochs, and no yardstick for other ones.
 
 `weights="<data set>"` loads the newest file of a network, always that of the
 lowest seed. Its card says which accuracy that one has.
-
+{study}
     python -m zoo.publish RUN...               # adds finished runs
     python -m zoo.evaluate --check --data DATA # measures every file again
 {sections}"""
+
+_STUDY = """
+[The ablation](ablation.md) changes the attention branch of AW-ResNet-20, one
+thing at a time.
+"""
 
 _SECTION = """
 ## {data}, recipe `{recipe}`
@@ -88,11 +93,13 @@ def texts(places):
         _section(dataset, rows, files, places)
         for dataset, rows in sections(places)
     )
+    study = ablation.page(places, model_card.HEAD)
     readme = _README.format(
         head=model_card.HEAD,
+        study="" if study is None else _STUDY,
         sections=written or "\nNothing has been published yet.\n",
     )
-    if (study := ablation.page(places, model_card.HEAD)) is not None:
+    if study is not None:
         pages[places.zoo / "ablation.md"] = study
     return {places.zoo / "README.md": readme, **pages}
 
