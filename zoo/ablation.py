@@ -14,7 +14,6 @@ began.
 import argparse
 import csv
 import dataclasses
-import functools
 import json
 import pathlib
 import sys
@@ -29,38 +28,20 @@ from zoo import data, pipeline, table
 from zoo.callbacks import Stopped
 from zoo.checkpoints import replace_text
 from zoo.distribute import Devices
-from zoo.network import build, compile_for, on_pixels, preprocessing_for
+from zoo.network import (
+    ATTENTION,
+    SPARED,
+    build,
+    compile_for,
+    on_pixels,
+    preprocessing_for,
+)
 from zoo.provenance import commit
 from zoo.recipe import Recipe
 from zoo.train import Signals, claim, fit, load_data
 
-_BRANCH = "attention_"
 _RESULT = "result.json"
 _IMAGES = 200
-
-
-class BranchSGD(keras.optimizers.SGD):
-    """Gradient descent that treats attention branches in their own way.
-
-    Args:
-        *args: Arguments of `keras.optimizers.SGD`.
-        rate: Factor of the learning rate of their weights.
-        decay: Whether weight decay acts on them.
-        **kwargs: Arguments of `keras.optimizers.SGD`.
-    """
-
-    def __init__(self, *args, rate=1.0, decay=False, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.rate = rate
-        self.decay = decay
-
-    def update_step(self, gradient, variable, learning_rate):
-        factor = self.rate if _BRANCH in variable.name else 1.0
-        super().update_step(gradient, variable, factor * learning_rate)
-
-    def exclude_from_weight_decay(self, var_list=None, var_names=()):
-        names = set(var_names) - {_BRANCH} if self.decay else var_names
-        super().exclude_from_weight_decay(var_list, names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +51,18 @@ class Variation:
     Attributes:
         meaning: The change in words.
         model: Name of the network.
+        settings: What differs from the recipe, by field.
         arguments: Further arguments of the network's function.
         expansion: The initial values of kernel and bias of the expansion are
             uniform from minus this to this; `None` leaves them to the layer.
-        rate: Argument of `BranchSGD`.
-        decay: Argument of `BranchSGD`.
+        decay: Whether weight decay acts on the attention branch.
     """
 
     meaning: str
     model: str = "AWResNet20"
+    settings: dict = dataclasses.field(default_factory=dict)
     arguments: dict = dataclasses.field(default_factory=dict)
     expansion: float | None = None
-    rate: float = 1.0
     decay: bool = False
 
 
@@ -91,11 +72,16 @@ VARIATIONS = {
     "decay": Variation("weight decay acts on the branch, too", decay=True),
     "zero": Variation("expansion begins at zero", expansion=0.0),
     "uniform": Variation("expansion begins uniform in ±1", expansion=1.0),
-    "rate10": Variation("branch learns 10 times as fast", rate=10.0),
+    "rate10": Variation(
+        "branch learns 10 times as fast", settings={"attention_rate": 10}
+    ),
+    "rate100": Variation(
+        "branch learns 100 times as fast", settings={"attention_rate": 100}
+    ),
     "uniform-rate10": Variation(
         "expansion uniform in ±1, branch 10 times as fast",
+        settings={"attention_rate": 10},
         expansion=1.0,
-        rate=10.0,
     ),
     "units": Variation(
         "8 times the hidden units (`reduction=2`)", arguments={"reduction": 2}
@@ -107,6 +93,11 @@ VARIATIONS = {
         "AW-convolution in the last stage only", arguments={"aw_stages": (4,)}
     ),
 }
+
+
+def spared(changed):
+    """Parts of the names of weights that weight decay spares."""
+    return [n for n in SPARED if n != ATTENTION or not changed.decay]
 
 
 def halves(dataset, seed=0):
@@ -157,12 +148,7 @@ def run(name, recipe, dataset, out, stop=lambda: False):
         reinitialise(network, changed.expansion, recipe.seed)
     model = on_pixels(network, preprocessing)
     steps = pipeline.steps_per_epoch(dataset, recipe)
-    compile_for(
-        model,
-        recipe,
-        steps,
-        functools.partial(BranchSGD, rate=changed.rate, decay=changed.decay),
-    )
+    compile_for(model, recipe, steps, spared(changed))
     fit(model, recipe, dataset, out, devices, stop)
     with open(out / "log.csv", newline="") as file:
         log = list(csv.DictReader(file))
@@ -180,7 +166,6 @@ def run(name, recipe, dataset, out, stop=lambda: False):
         "top1": round(100 * last["val_accuracy"], 2),
         "train_loss": round(last["loss"], 4),
         "attention": attention_variation(network, normalised),
-        "seconds": round(sum(float(row["seconds"]) for row in log)),
         "hardware": devices.describe(),
         "backend": keras.backend.backend(),
         "commit": commit(),
@@ -295,6 +280,14 @@ def collect(out, places):
     return results
 
 
+def recipe_of(name, path, settings, seed):
+    """The `Recipe` of a variation and a seed."""
+    changed = VARIATIONS[name]
+    own = {"model": changed.model, "seed": seed, **changed.settings}
+    changes = [f"{field}={value}" for field, value in own.items()]
+    return Recipe.from_file(path, [*settings, *changes])
+
+
 def images(recipe):
     """The images of a run: `limit` of each half of the training split."""
     every = load_data(dataclasses.replace(recipe, limit=None))
@@ -329,11 +322,7 @@ def main(arguments=None, places=None):
     try:
         for seed in options.seeds:
             for name in options.variations:
-                model = VARIATIONS[name].model
-                changes = [f"model={model}", f"seed={seed}"]
-                recipe = Recipe.from_file(
-                    options.recipe, [*options.set, *changes]
-                )
+                recipe = recipe_of(name, options.recipe, options.set, seed)
                 out = options.out / f"{name}-{seed}"
                 claim(out, recipe)
                 if not (out / _RESULT).exists():

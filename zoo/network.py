@@ -15,10 +15,13 @@ from aw_keras.applications.preprocessing import (
     Preprocessing,
 )
 
-#: Parts of the names of weights that weight decay spares. Nothing would hold
-#: the weights that attention over kernels is computed from against it: they
-#: would shrink to nothing before they learn (`zoo/ablation.md`).
-SPARED = ("bias", "beta", "gamma", "attention_")
+#: What the names of the weights begin with that kernel attention is computed
+#: from.
+ATTENTION = "attention_"
+
+#: Parts of the names of weights that weight decay spares. No normalisation
+#: would give attention back what it takes (`zoo/ablation.md`).
+SPARED = ("bias", "beta", "gamma", ATTENTION)
 
 _PUBLISHED = {**CIFAR, "imagenet2012": IMAGENET}
 
@@ -101,16 +104,36 @@ def image_shape(recipe, dataset):
     return dataset.x_train.shape[1:]
 
 
-def compile_for(model, recipe, steps, sgd=keras.optimizers.SGD):
+class SGD(keras.optimizers.SGD):
+    """Gradient descent at another learning rate for kernel attention.
+
+    Args:
+        *args: Arguments of `keras.optimizers.SGD`.
+        attention_rate: Factor of the learning rate of the weights that kernel
+            attention is computed from.
+        **kwargs: Arguments of `keras.optimizers.SGD`.
+    """
+
+    def __init__(self, *args, attention_rate=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.attention_rate = attention_rate
+
+    def update_step(self, gradient, variable, learning_rate):
+        if ATTENTION in variable.name:
+            learning_rate = self.attention_rate * learning_rate
+        super().update_step(gradient, variable, learning_rate)
+
+
+def compile_for(model, recipe, steps, spared=SPARED):
     """Compiles a model of logits for a recipe.
 
     Args:
         model: `keras.Model`.
         recipe: `Recipe`.
         steps: Integer, number of steps of an epoch.
-        sgd: `keras.optimizers.SGD`, or what makes one that differs.
+        spared: Parts of the names of weights that weight decay spares.
     """
-    optimizer = sgd(
+    optimizer = SGD(
         learning_rate(recipe, steps),
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
@@ -119,8 +142,9 @@ def compile_for(model, recipe, steps, sgd=keras.optimizers.SGD):
         weight_decay=recipe.weight_decay / (1 - recipe.momentum) or None,
         use_ema=recipe.ema > 0,
         ema_momentum=recipe.ema,
+        attention_rate=recipe.attention_rate,
     )
-    optimizer.exclude_from_weight_decay(var_names=[*SPARED])
+    optimizer.exclude_from_weight_decay(var_names=[*spared])
     if recipe.dtype == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(

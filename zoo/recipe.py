@@ -43,6 +43,8 @@ class Recipe:
         batch_size: Number of images of a step, over all devices. Those that
             an epoch's last whole batch leaves over are left out.
         learning_rate: Learning rate after the warm-up.
+        attention_rate: Factor of the learning rate of the weights that an
+            AW-convolution computes its attention from.
         schedule: `"steps"`, a tenth of it after each of the `milestones`; or
             `"cosine"`, linear warm-up and then half a cosine down to zero.
         milestones: Epochs after which `"steps"` divides by ten.
@@ -82,6 +84,7 @@ class Recipe:
     limit: int | None = None
     batch_size: int = 128
     learning_rate: float = 0.1
+    attention_rate: float = 1.0
     schedule: str = "cosine"
     milestones: tuple[int, ...] = ()
     warmup_epochs: float = 0.0
@@ -198,7 +201,9 @@ _RANGES = {
         ("rand_augment", "weight_decay"),
         (0, 1),
     ),
-    **dict.fromkeys(("learning_rate", "mixup", "cutmix"), (0, 1000)),
+    **dict.fromkeys(
+        ("learning_rate", "attention_rate", "mixup", "cutmix"), (0, 1000)
+    ),
 }
 
 

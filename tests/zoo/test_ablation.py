@@ -31,16 +31,21 @@ def places(tmp_path):
     return empty_places(tmp_path)
 
 
-def step(**branch):
-    """How far a step of gradients of one moves the weights of a layer."""
+def moved(name):
+    """How far gradients of one move the weights of a layer in a variation."""
+    recipe = ablation.recipe_of(
+        name, RECIPE, ["warmup_epochs=0", "weight_decay=1e-3"], seed=0
+    )
     model = keras.Sequential([keras.Input((4, 4, 4)), AWConv2D(2, 3)])
     for weight in model.weights:
         weight.assign(keras.ops.ones(weight.shape))
-    optimizer = ablation.BranchSGD(0.1, weight_decay=0.01, **branch)
-    optimizer.exclude_from_weight_decay(var_names=network.SPARED)
+    spared = ablation.spared(ablation.VARIATIONS[name])
+    network.compile_for(model, recipe, 10, spared)
     variables = model.trainable_variables
-    optimizer.build(variables)
-    optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
+    model.optimizer.build(variables)
+    model.optimizer.apply(
+        [keras.ops.ones(v.shape) for v in variables], variables
+    )
     return {
         weight.name: float(np.mean(1 - keras.ops.convert_to_numpy(weight)))
         for weight in model.weights
@@ -48,19 +53,21 @@ def step(**branch):
 
 
 def test_learning_rate_and_decay_of_the_branch():
-    usual = step()
-    assert usual["kernel"] == pytest.approx(0.101, abs=1e-6)
-    assert usual["bias"] == pytest.approx(0.1, abs=1e-6)
+    usual = moved("aw")
     branch = {name for name in usual if name.startswith("attention_")}
     assert len(branch) == 4
-    faster, decayed = step(rate=10), step(decay=True)
+    step = usual["bias"]
+    assert step > 0.01
+    decay = usual["kernel"] - step
+    assert decay > 1e-4
+    faster, decayed = moved("rate10"), moved("decay")
     for name in usual.keys() - branch:
         assert faster[name] == decayed[name] == usual[name]
     for name in branch:
-        decay = 0 if name.endswith("bias") else 0.001
-        assert usual[name] == pytest.approx(0.1, abs=1e-6)
-        assert faster[name] == pytest.approx(1, abs=1e-6)
-        assert decayed[name] == pytest.approx(0.1 + decay, abs=1e-6)
+        lost = 0 if name.endswith("bias") else decay
+        assert usual[name] == pytest.approx(step, rel=1e-4)
+        assert faster[name] == pytest.approx(10 * step, rel=1e-4)
+        assert decayed[name] == pytest.approx(step + lost, rel=1e-4)
 
 
 def test_halves_of_the_training_split():
