@@ -54,8 +54,8 @@ class AWConv2D(keras.layers.Conv2D):
     The attention is computed in float32 under every 16-bit dtype policy, and
     its weights are used unrounded.
 
-    Spare the branch from weight decay, which makes attention the same for all
-    images: `optimizer.exclude_from_weight_decay(var_names=["attention_"])`.
+    Spare the branch from weight decay, under which attention depends less on
+    the image: `optimizer.exclude_from_weight_decay(var_names=["attention_"])`.
 
     Args:
         filters: Integer, number of filters `C2`.
