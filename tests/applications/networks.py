@@ -86,7 +86,7 @@ def randomise(model):
         if weight.name in ("gamma", "moving_variance"):
             value = rng.uniform(0.5, 1.5, weight.shape)
         weight.assign(value)
-    return soften(model)
+    return model
 
 
 def soften(model):
@@ -106,11 +106,12 @@ def soften(model):
 
 
 def calibrate(model):
-    """Gives batch norms the statistics of their input; returns the model.
+    """Softens a model and gives batch norms the statistics of their input.
 
     Random ones would let activations grow from block to block until a network
     of a hundred layers gives nothing but zeros and ones.
     """
+    soften(model)
     norms = [
         layer
         for layer in model.layers
