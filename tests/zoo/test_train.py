@@ -256,7 +256,7 @@ def test_channel_statistics():
     assert deviation[2] == 1
 
 
-def test_weight_decay_spares_biases_and_norms():
+def test_weight_decay_spares_biases_norms_and_attention():
     model = CIFARResNet(8, conv="aw")
     network.compile_for(model, RECIPE, steps=10)
     spared = {
@@ -266,7 +266,9 @@ def test_weight_decay_spares_biases_and_norms():
     }
     assert spared == {
         "attention_expand_bias",
+        "attention_expand_kernel",
         "attention_reduce_bias",
+        "attention_reduce_kernel",
         "beta",
         "bias",
         "gamma",
