@@ -38,7 +38,7 @@ from zoo.network import (
 )
 from zoo.provenance import commit
 from zoo.recipe import Recipe
-from zoo.train import Signals, claim, fit, load_data
+from zoo.train import Signals, add_recipe_arguments, claim, fit, load_data
 
 _RESULT = "result.json"
 _IMAGES = 200
@@ -252,7 +252,7 @@ def _line(name, rows):
         VARIATIONS[name].meaning,
         len(runs),
         _mean(runs, "top1", 2),
-        "" if name == "plain" else _signed(differences),
+        _signed(differences) if differences and name != "plain" else "",
         _mean(runs, "train_loss", 3),
         "" if name == "plain" else _mean(runs, "attention", 3),
     ]
@@ -299,7 +299,7 @@ def _parse(arguments):
         prog="python -m zoo.ablation",
         description="Train AW-ResNet-20 in variations of its attention.",
     )
-    parser.add_argument("recipe", help="YAML file, see zoo/recipes/")
+    add_recipe_arguments(parser)
     parser.add_argument(
         "--variations",
         nargs="+",
@@ -309,9 +309,6 @@ def _parse(arguments):
         help=", ".join(VARIATIONS),
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="settings"
-    )
     parser.add_argument("--out", required=True, type=pathlib.Path)
     return parser.parse_args(arguments)
 

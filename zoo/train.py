@@ -201,11 +201,8 @@ class Signals:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _parse(arguments):
-    parser = argparse.ArgumentParser(
-        prog="python -m zoo.train",
-        description="Train a network. The same command resumes it.",
-    )
+def add_recipe_arguments(parser):
+    """Adds a recipe and what differs from it to an `ArgumentParser`."""
     parser.add_argument("recipe", help="YAML file, see zoo/recipes/")
     parser.add_argument(
         "--set",
@@ -215,6 +212,14 @@ def _parse(arguments):
         metavar="FIELD=VALUE",
         help="what differs from the file: the fields of zoo.recipe.Recipe",
     )
+
+
+def _parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.train",
+        description="Train a network. The same command resumes it.",
+    )
+    add_recipe_arguments(parser)
     parser.add_argument(
         "--out",
         type=pathlib.Path,

@@ -25,7 +25,13 @@ import rich.table
 
 from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
-from zoo.train import Signals, claim, load_data, train
+from zoo.train import (
+    Signals,
+    add_recipe_arguments,
+    claim,
+    load_data,
+    train,
+)
 
 
 def train_many(recipes, out, stop):
@@ -89,17 +95,9 @@ def _parse(arguments):
         description="Train networks with several seeds, as long as there is "
         "time. The same command goes on.",
     )
-    parser.add_argument("recipe", help="YAML file, see zoo/recipes/")
+    add_recipe_arguments(parser)
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="what differs from the file, in all runs",
-    )
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument(
         "--minutes",

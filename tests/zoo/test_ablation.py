@@ -126,6 +126,7 @@ def test_page(places):
         ("recipe", "data", "hardware", "backend", "attention"), ""
     ) | dict.fromkeys(("train_images", "other_images", "epochs"), 1000)
     figures = [("plain", 0, 60, ""), ("plain", 1, 62, ""), ("aw", 1, 63, 0.02)]
+    figures.append(("zero", 2, 61, 0))  # Without a plain run of its seed.
     ablation.table.write_dicts(
         ablation.path(places),
         [
@@ -147,6 +148,7 @@ def test_page(places):
         ],
         ["AW-ResNet-20", "1", "63.00", "+1.00", "1.000", "0.020"],
     ]
+    assert "| expansion begins at zero | 1 | 61.00 |  | 1.000 | 0.000 |" in page
 
 
 def test_bad_settings(tmp_path, places, capsys):
