@@ -121,3 +121,10 @@ def test_nothing_is_traced_after_the_second_step(records):
     assert first > 0
     assert set(others) == {second}
     assert set(records.epochs) == {records.epochs[0]}
+
+
+def test_eager_calls_on_many_shapes_warn_of_nothing(caplog):
+    """TensorFlow warns where it takes new shapes for traces of one function."""
+    for channels in range(1, 12):
+        AWConv2D(4, 3)(np.zeros((2, 5, 5, channels), "float32"))
+    assert not caplog.messages

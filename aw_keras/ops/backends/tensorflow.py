@@ -272,9 +272,10 @@ def _traced(function, geometry, source, shared_count, shapes, dtypes):
         shared, dy = rest[:shared_count], rest[shared_count:]
         return function(geometry, source, x, own, shared, *dy)
 
+    # Concrete, or TensorFlow would count every shape as a retracing, and warn.
     return tf.function(
         call, input_signature=tuple(map(tf.TensorSpec, shapes, dtypes))
-    )
+    ).get_concrete_function()
 
 
 def device():
