@@ -53,8 +53,8 @@ class Variation:
         model: Name of the network.
         settings: What differs from the recipe, by field.
         arguments: Further arguments of the network's function.
-        expansion: The initial values of kernel and bias of the expansion are
-            uniform from minus this to this; `None` leaves them to the layer.
+        expansion: Name of an initializer of the expansions' kernels, whose
+            biases begin at zero; `None` leaves both to the layer.
         decay: Whether weight decay acts on the attention branch.
     """
 
@@ -62,26 +62,18 @@ class Variation:
     model: str = "AWResNet20"
     settings: dict = dataclasses.field(default_factory=dict)
     arguments: dict = dataclasses.field(default_factory=dict)
-    expansion: float | None = None
+    expansion: str | None = None
     decay: bool = False
 
 
+_GLOROT = "glorot_uniform"
+_FAST = {"attention_rate": 10}
+
 VARIATIONS = {
     "plain": Variation("the plain network, ResNet-20", model="ResNet20"),
-    "aw": Variation("AW-ResNet-20"),
-    "decay": Variation("weight decay acts on the branch, too", decay=True),
-    "zero": Variation("expansion begins at zero", expansion=0.0),
-    "uniform": Variation("expansion begins uniform in ±1", expansion=1.0),
-    "rate10": Variation(
-        "branch learns 10 times as fast", settings={"attention_rate": 10}
-    ),
-    "rate100": Variation(
-        "branch learns 100 times as fast", settings={"attention_rate": 100}
-    ),
+    "uniform": Variation("AW-ResNet-20 as it is: expansion uniform in ±1"),
     "uniform-rate10": Variation(
-        "expansion uniform in ±1, branch 10 times as fast",
-        settings={"attention_rate": 10},
-        expansion=1.0,
+        "branch learns 10 times as fast", settings=_FAST
     ),
     "units": Variation(
         "8 times the hidden units (`reduction=2`)", arguments={"reduction": 2}
@@ -91,6 +83,18 @@ VARIATIONS = {
     ),
     "last": Variation(
         "AW-convolution in the last stage only", arguments={"aw_stages": (4,)}
+    ),
+    "zero": Variation("expansion begins at zero", expansion="zeros"),
+    "glorot": Variation("expansion by Glorot's rule", expansion=_GLOROT),
+    "rate10": Variation(
+        "the same, branch learns 10 times as fast",
+        settings=_FAST,
+        expansion=_GLOROT,
+    ),
+    "decay": Variation(
+        "expansion by Glorot's rule, weight decay on the branch",
+        expansion=_GLOROT,
+        decay=True,
     ),
 }
 
@@ -145,7 +149,7 @@ def run(name, recipe, dataset, out, stop=lambda: False):
         recipe, dataset, classifier_activation=None, **changed.arguments
     )
     if changed.expansion is not None:
-        reinitialise(network, changed.expansion, recipe.seed)
+        reinitialise(network, changed.expansion)
     model = on_pixels(network, preprocessing)
     steps = pipeline.steps_per_epoch(dataset, recipe)
     compile_for(model, recipe, steps, spared(changed))
@@ -174,16 +178,14 @@ def run(name, recipe, dataset, out, stop=lambda: False):
     return result
 
 
-def reinitialise(network, limit, seed):
-    """Draws the expansions of all attention branches, uniform in ±`limit`."""
-    rng = np.random.default_rng(seed)
+def reinitialise(network, initializer):
+    """Lets the expansions of all attention branches begin anew."""
     for layer in network.layers:
         if isinstance(layer, AWConv2D):
-            for weight in (
-                layer.attention_expand_kernel,
-                layer.attention_expand_bias,
-            ):
-                weight.assign(rng.uniform(-limit, limit, weight.shape))
+            kernel = layer.attention_expand_kernel
+            kernel.assign(keras.initializers.get(initializer)(kernel.shape))
+            bias = layer.attention_expand_bias
+            bias.assign(keras.ops.zeros_like(bias))
 
 
 def attention_variation(network, images):

@@ -32,7 +32,7 @@ class AWConv2D(tf_keras.layers.Conv2D):
         filters: Integer, number of filters.
         kernel_size: Integer or pair of integers.
         reduction: Integer, ratio of input channels to hidden units.
-        attention_expand_initializer: Initializer of the expansion's kernel.
+        attention_expand_initializer: As in `aw_keras.layers.AWConv2D`.
         implementation: `"auto"`, or one of `aw_keras.ops.IMPLEMENTATIONS`.
         **kwargs: Arguments of `tf_keras.layers.Conv2D`. `kernel_regularizer`
             is for the kernel; the attention's weights have none.
@@ -60,7 +60,7 @@ class AWConv2D(tf_keras.layers.Conv2D):
         kernel_size,
         *,
         reduction=16,
-        attention_expand_initializer="glorot_uniform",
+        attention_expand_initializer=None,
         implementation="auto",
         **kwargs,
     ):

@@ -19,7 +19,7 @@ def attention_specs(kernel_shape, groups, reduction, expand_initializer):
         kernel_shape: Of the convolution's kernel, `(h, w, Ck, C2)`.
         groups: Integer, number of groups of the convolution.
         reduction: Integer, ratio of input channels to hidden units.
-        expand_initializer: Initializer of the expansion's kernel.
+        expand_initializer: As `attention_expand_initializer` of the layer.
 
     Returns:
         A dict from names to pairs.
@@ -27,14 +27,26 @@ def attention_specs(kernel_shape, groups, reduction, expand_initializer):
     *_, kernel_channels, filters = kernel_shape
     channels = kernel_channels * groups
     units = max(channels // reduction, _MINIMUM_UNITS)
-    expand_groups = units // math.gcd(units, kernel_channels)
-    expand_shape = (expand_groups, kernel_channels, filters)
+    units_per_logit = units // math.gcd(units, kernel_channels)
+    bias_initializer = "zeros"
+    if expand_initializer is None:
+        # Drawn apart, though alike.
+        expand_initializer, bias_initializer = (
+            _uniform(1 / math.sqrt(units_per_logit)) for _ in range(2)
+        )
+    expand_shape = (units_per_logit, kernel_channels, filters)
     return {
         "attention_reduce_kernel": ((channels, units), "he_normal"),
         "attention_reduce_bias": ((units,), "zeros"),
         "attention_expand_kernel": (expand_shape, expand_initializer),
-        "attention_expand_bias": (expand_shape[1:], "zeros"),
+        "attention_expand_bias": (expand_shape[1:], bias_initializer),
     }
+
+
+def _uniform(limit):
+    """An initializer as data, which Keras 3 and tf_keras read."""
+    bounds = {"minval": -limit, "maxval": limit}
+    return {"class_name": "RandomUniform", "config": bounds}
 
 
 @keras.saving.register_keras_serializable(package="aw_keras")
@@ -78,7 +90,9 @@ class AWConv2D(keras.layers.Conv2D):
         kernel_constraint: Constraint on the kernel.
         bias_constraint: Constraint on the bias.
         reduction: Integer, ratio of input channels to hidden units.
-        attention_expand_initializer: Initializer of the expansion's kernel.
+        attention_expand_initializer: Initializer of the expansion's kernel,
+            whose bias begins at zero. `None` draws both uniformly from
+            `±1 / sqrt(M / G)`, where `M / G` units is what one logit reads.
         implementation: `"auto"`, or one of `aw_keras.ops.IMPLEMENTATIONS`.
             All give the same values; they differ in speed and memory.
         **kwargs: Arguments of `keras.layers.Conv2D` and `keras.layers.Layer`:
@@ -134,7 +148,7 @@ class AWConv2D(keras.layers.Conv2D):
         bias_constraint=None,
         *,
         reduction=16,
-        attention_expand_initializer="glorot_uniform",
+        attention_expand_initializer=None,
         implementation="auto",
         **kwargs,
     ):

@@ -35,7 +35,7 @@ class AWDepthwiseConv2D(AWConv2D):
         depthwise_constraint: Constraint on the kernel.
         bias_constraint: Constraint on the bias.
         reduction: Integer, ratio of input channels to hidden units.
-        attention_expand_initializer: Initializer of the expansion's kernel.
+        attention_expand_initializer: As in `AWConv2D`.
         implementation: `"auto"`, or one of `aw_keras.ops.IMPLEMENTATIONS`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -68,7 +68,7 @@ class AWDepthwiseConv2D(AWConv2D):
         bias_constraint=None,
         *,
         reduction=16,
-        attention_expand_initializer="glorot_uniform",
+        attention_expand_initializer=None,
         implementation="auto",
         **kwargs,
     ):

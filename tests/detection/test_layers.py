@@ -49,6 +49,26 @@ def make_pair(name, **arguments):
     return pair
 
 
+@pytest.mark.parametrize("initializer", [None, "zeros", "he_uniform"])
+def test_expansions_begin_alike(initializer):
+    drawn = []
+    for module in (keras_layers, detection):
+        layer = module.AWConv2D(
+            512, 3, attention_expand_initializer=initializer, name="layer"
+        )
+        layer.build((None, 8, 7, 24))
+        copy = type(layer).from_config(layer.get_config())
+        assert copy.get_config() == layer.get_config()
+        weights = layer_variables(layer)
+        drawn.append(
+            [
+                np.std(weights[f"attention_expand_{name}"].numpy())
+                for name in ("kernel", "bias")
+            ]
+        )
+    np.testing.assert_allclose(*drawn, rtol=0.05)
+
+
 def outcome(layer, x, **arguments):
     """Output, gradients and the weights afterwards, the last two by name."""
     variables = layer_variables(layer)

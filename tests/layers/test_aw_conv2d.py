@@ -284,6 +284,39 @@ def test_config_survives_a_version_without_the_attention_arguments():
     assert AWConv2D.from_config(config).reduction == 16
 
 
+@pytest.mark.parametrize(
+    "channels, groups, limit", [(64, 1, 1.0), (6, 1, 0.5**0.5), (64, 64, 0.5)]
+)
+def test_expansion_begins_as_wide_as_its_fan_in_allows(channels, groups, limit):
+    layer = AWConv2D(640, 3, groups=groups)
+    layer.build((None, 8, 8, channels))
+    assert limit == layer.attention_expand_kernel.shape[0] ** -0.5
+    drawn = [
+        keras.ops.convert_to_numpy(weight).ravel()
+        for weight in (
+            layer.attention_expand_kernel,
+            layer.attention_expand_bias,
+        )
+    ]
+    for values in drawn:
+        assert np.abs(values).max() <= limit
+        np.testing.assert_allclose(values.std(), limit / 3**0.5, rtol=0.1)
+    size = min(map(len, drawn))
+    together = np.corrcoef(drawn[0][:size], drawn[1][:size])[0, 1]
+    assert abs(together) < 0.15
+
+
+def test_expansion_with_an_initializer_begins_without_bias():
+    layer = AWConv2D(8, 3, attention_expand_initializer="ones")
+    layer.build((None, 8, 8, 16))
+    kernel, bias = map(
+        keras.ops.convert_to_numpy,
+        (layer.attention_expand_kernel, layer.attention_expand_bias),
+    )
+    assert np.all(kernel == 1)
+    assert np.all(bias == 0)
+
+
 def test_attention_arguments_are_keyword_only():
     positional = list(AWConv2D(6, 3).get_config())
     with pytest.raises(TypeError, match="positional"):

@@ -53,7 +53,7 @@ def moved(name):
 
 
 def test_learning_rate_and_decay_of_the_branch():
-    usual = moved("aw")
+    usual = moved("uniform")
     branch = {name for name in usual if name.startswith("attention_")}
     assert len(branch) == 4
     step = usual["bias"]
@@ -82,15 +82,20 @@ def test_halves_of_the_training_split():
 
 
 def test_begin_of_the_expansion():
-    model = keras.Sequential([keras.Input((8, 8, 1)), AWConv2D(16, 3)])
-    ablation.reinitialise(model, 0.0, seed=0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), AWConv2D(16, 3), AWConv2D(16, 3)]
+    )
     x = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
-    assert ablation.attention_variation(model, x) == 0
-    ablation.reinitialise(model, 1.0, seed=0)
     assert 0.01 < ablation.attention_variation(model, x) < 0.5
-    layers = [w for w in model.weights if "attention_expand" in w.path]
-    values = np.concatenate([np.ravel(w) for w in layers])
-    assert -1 <= values.min() < -0.9 and 0.9 < values.max() <= 1
+    ablation.reinitialise(model, "zeros")
+    assert ablation.attention_variation(model, x) == 0
+    ablation.reinitialise(model, "glorot_uniform")
+    for layer in model.layers:
+        kernel = np.array(layer.attention_expand_kernel)
+        units, channels, filters = kernel.shape
+        limit = (6 / (units * (channels + filters))) ** 0.5
+        np.testing.assert_allclose(kernel.std(), limit / 3**0.5, rtol=0.2)
+        assert not np.any(layer.attention_expand_bias)
     other = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.ReLU()])
     assert ablation.attention_variation(other, x) is None
 
@@ -112,7 +117,7 @@ def test_runs_and_table(places, tmp_path, monkeypatch):
     assert (out / "plain-0" / "result.json").stat() == before
     with open(ablation.path(places)) as file:
         rows = {row["variation"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["plain", "decay", "uniform-rate10"]
+    assert list(rows) == ["plain", "uniform-rate10", "decay"]
     for row in rows.values():
         assert row["train_images"] == row["other_images"] == "64"
         assert 0 <= float(row["top1"]) <= 100
@@ -125,7 +130,11 @@ def test_page(places):
     row = dict.fromkeys(
         ("recipe", "data", "hardware", "backend", "attention"), ""
     ) | dict.fromkeys(("train_images", "other_images", "epochs"), 1000)
-    figures = [("plain", 0, 60, ""), ("plain", 1, 62, ""), ("aw", 1, 63, 0.02)]
+    figures = [
+        ("plain", 0, 60, ""),
+        ("plain", 1, 62, ""),
+        ("glorot", 1, 63, 0.02),
+    ]
     figures.append(("zero", 2, 61, 0))  # Without a plain run of its seed.
     ablation.table.write_dicts(
         ablation.path(places),
@@ -137,7 +146,7 @@ def test_page(places):
     )
     page = ablation.page(places, "head").splitlines()
     assert page[0] == "head"
-    lines = [line for line in page if "ResNet-20" in line and "|" in line]
+    lines = [line for line in page if "ResNet-20" in line or "Glorot" in line]
     assert [line.strip("| ").split(" | ") for line in lines] == [
         [
             "the plain network, ResNet-20",
@@ -146,7 +155,7 @@ def test_page(places):
             "",
             "1.000 ± 0.000",
         ],
-        ["AW-ResNet-20", "1", "63.00", "+1.00", "1.000", "0.020"],
+        ["expansion by Glorot's rule", "1", "63.00", "+1.00", "1.000", "0.020"],
     ]
     assert "| expansion begins at zero | 1 | 61.00 |  | 1.000 | 0.000 |" in page
 
