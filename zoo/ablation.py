@@ -217,7 +217,8 @@ The mean over the seeds is followed by the standard deviation; the difference to
 the plain network pairs the runs of equal seeds. *Attention* is the standard
 deviation over images of an element of the attention map, which lies between 0
 and 1 (root mean square over all layers and elements): zero would be a plain
-convolution. The training loss is that of the last epoch.
+convolution. The training loss is that of the last epoch. A difference that is
+smaller than its deviation, or of one seed, says nothing about accuracy.
 
 | | seeds | top-1, % | to plain, points | training loss | attention |
 |---|---:|---:|---:|---:|---:|
