@@ -23,4 +23,5 @@ def commit():
 def processor():
     """The processor in words, such as `"AMD EPYC, 2 cores"`."""
     found = machine()
-    return f"{found['processor']}, {found['cores']} cores"
+    cores = found["cores"]
+    return f"{found['processor']}, {cores} core{'s' if cores > 1 else ''}"

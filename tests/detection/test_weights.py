@@ -4,18 +4,21 @@ from tests.detection import requirements  # noqa: F401, I001 isort:skip
 
 import types
 
+import keras
 import numpy as np
 import pytest
 import tf_keras
 
 from aw_keras.applications import create_model, feature_pyramid
 from aw_keras.detection import AWResNet, load_backbone, save_backbone
+from tests.applications.networks import soften
 
 SHAPE = (64, 32, 3)
 
 
 def keras_network(name="AWSEResNet18", **arguments):
     """A Keras 3 network whose weights all have values of their own."""
+    keras.utils.set_random_seed(1)
     arguments = {"include_top": False, "input_shape": SHAPE, **arguments}
     network = create_model(name, **arguments)
     rng = np.random.default_rng(1)
@@ -24,7 +27,7 @@ def keras_network(name="AWSEResNet18", **arguments):
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif len(weight.shape) == 1 or "bias" in weight.name:
             weight.assign(rng.normal(0, 0.1, weight.shape))
-    return network
+    return soften(network)
 
 
 def make_backbone(**arguments):
