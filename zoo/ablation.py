@@ -237,7 +237,8 @@ def page(places, head):
     return _PAGE.format(
         head=head,
         **{name: int(first[name]) for name in counts},
-        **{n: first[n] for n in ("recipe", "data", "hardware", "backend")},
+        **{n: first[n] for n in ("recipe", "data", "backend")},
+        hardware=" or ".join(sorted({row["hardware"] for row in rows})),
         rows="\n".join(filter(None, (_line(n, rows) for n in VARIATIONS))),
     )
 

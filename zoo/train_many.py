@@ -25,13 +25,7 @@ import rich.table
 
 from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
-from zoo.train import (
-    Signals,
-    add_recipe_arguments,
-    claim,
-    load_data,
-    train,
-)
+from zoo.train import Signals, add_recipe_arguments, claim, load_data, train
 
 
 def train_many(recipes, out, stop):

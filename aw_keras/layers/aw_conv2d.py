@@ -30,9 +30,9 @@ def attention_specs(kernel_shape, groups, reduction, expand_initializer):
     units_per_logit = units // math.gcd(units, kernel_channels)
     bias_initializer = "zeros"
     if expand_initializer is None:
-        # Drawn apart, though alike.
-        expand_initializer, bias_initializer = (
-            _uniform(1 / math.sqrt(units_per_logit)) for _ in range(2)
+        # Data, not an object, so that each weight is drawn by its own.
+        expand_initializer = bias_initializer = _uniform(
+            1 / math.sqrt(units_per_logit)
         )
     expand_shape = (units_per_logit, kernel_channels, filters)
     return {
