@@ -178,7 +178,8 @@ class AWResNet(tf_keras.Model):
             the Keras 3 networks.
         bn_trainable: Whether the batch normalisations train, or keep the
             statistics and scales that they have.
-        kernel_initializer: Initializer of the convolutions.
+        kernel_initializer: Initializer of the convolutions. Defaults to that of
+            the Model Garden's `ResNet`.
         kernel_regularizer: Regularizer of all kernels but those of
             AW-convolution's attention.
         bias_regularizer: Regularizer of the attention modules' biases; the
@@ -207,7 +208,7 @@ class AWResNet(tf_keras.Model):
         norm_momentum=0.9,
         norm_epsilon=topology.NORM_EPSILON,
         bn_trainable=True,
-        kernel_initializer="he_uniform",
+        kernel_initializer="VarianceScaling",
         kernel_regularizer=None,
         bias_regularizer=None,
         **kwargs,

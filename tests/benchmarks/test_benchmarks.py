@@ -158,18 +158,21 @@ def test_networks_takes_the_resnets():
     assert keras.config.dtype_policy().name == policy
 
 
-def test_awconv_memory_is_measured():
-    measured = awconv.measure_memory(
-        MODE,
-        "cpu",
-        "float32",
-        0,
-        shape=Shape(4, 32, 32, 32, 3),
-        contender=SUBJECT,
+def test_awconv_memory_from_command_to_files(tmp_path, capsys):
+    (path, *_) = awconv.main(
+        [
+            *("--backends", BACKEND, "--modes", MODE, "--device", "cpu"),
+            *("--memory", "--no-trick", "--shapes", "32,32,32,32,3"),
+            *("--out", str(tmp_path)),
+        ]
     )
-    # The output and the input's gradient alone are 512 KiB each.
-    assert measured["peak_mib"] >= 1
-    assert (measured["temporary_mib"] is None) == (BACKEND != "jax")
+    assert "peak memory" in capsys.readouterr().out
+    (result,) = json.loads(path.read_text())["results"]
+    assert list(result["contenders"]) == [REFERENCE, SUBJECT]
+    for measured in result["contenders"].values():
+        # The output and the input's gradient alone are 4 MiB each.
+        assert measured["peak_mib"] >= 8
+        assert (measured["temporary_mib"] is None) == (BACKEND != "jax")
 
 
 def test_parse_shape():
