@@ -217,8 +217,8 @@ The mean over the seeds is followed by the standard deviation; the difference to
 the plain network pairs the runs of equal seeds. *Attention* is the standard
 deviation over images of an element of the attention map, which lies between 0
 and 1 (root mean square over all layers and elements): zero would be a plain
-convolution. The training loss is that of the last epoch. A difference that is
-smaller than its deviation, or of one seed, says nothing about accuracy.
+convolution. The training loss is that of the last epoch. `p` is that of a
+paired t-test; a difference of one seed says nothing about accuracy.
 
 | | seeds | top-1, % | to plain, points | training loss | attention |
 |---|---:|---:|---:|---:|---:|
@@ -244,34 +244,29 @@ def page(places, head):
 
 
 def _line(name, rows):
-    runs = {row["seed"]: row for row in rows if row["variation"] == name}
+    runs = [row for row in rows if row["variation"] == name]
     if not runs:
         return None
-    plain = {row["seed"]: row for row in rows if row["variation"] == "plain"}
-    differences = [
-        float(runs[seed]["top1"]) - float(plain[seed]["top1"])
-        for seed in runs.keys() & plain.keys()
-    ]
+    top1, plain = (
+        {r["seed"]: float(r["top1"]) for r in rows if r["variation"] == n}
+        for n in (name, "plain")
+    )
     cells = [
         VARIATIONS[name].meaning,
         len(runs),
         _mean(runs, "top1", 2),
-        _signed(differences) if differences and name != "plain" else "",
+        ""
+        if name == "plain"
+        else table.show_comparison(table.compare(top1, plain)),
         _mean(runs, "train_loss", 3),
         "" if name == "plain" else _mean(runs, "attention", 3),
     ]
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return table.markdown_row(cells)
 
 
 def _mean(runs, column, digits):
-    values = [float(row[column]) for row in runs.values()]
+    values = [float(row[column]) for row in runs]
     return table.show(*table.mean_and_deviation(values), digits)
-
-
-def _signed(values):
-    mean, deviation = table.mean_and_deviation(values)
-    shown = table.show(mean, deviation)
-    return shown if mean < 0 else f"+{shown}"
 
 
 def collect(out, places):

@@ -8,15 +8,14 @@ on the test images. `BCCD` is the folder of the data set of that name that has
 `Annotations`, `ImageSets` and `JPEGImages`. The same command goes on where it
 was interrupted, after the last checkpoint of the run that it was at.
 
-When all runs are finished it writes `zoo/results/bccd.csv`, one line a run,
-`zoo/results/bccd.png`, what the networks of the first seed find, and the card
-`zoo/cards/bccd.md`. It needs the extras `detection` and `zoo`.
+When all runs are finished it writes `zoo/results/bccd.csv`, one line a run, and
+`zoo/results/bccd.png`, what the networks of the first seed find; `python -m
+zoo.pages` makes a card of it. It needs the extras `detection` and `zoo`.
 """
 
 import argparse
 import json
 import pathlib
-import statistics
 import subprocess
 import sys
 
@@ -24,19 +23,12 @@ from matplotlib.figure import Figure
 
 from aw_keras.detection import annotations, predict
 from aw_keras.detection.prepare import ANNOTATIONS, prepare
-from zoo import table
-from zoo.bccd_run import (
-    CLASSES,
-    METRICS,
-    VARIANTS,
-    read_image,
-)
+from zoo import bccd_card, table
+from zoo.bccd_run import CLASSES, METRICS, VARIANTS, read_image
 
 SPLITS = ("train", "test")
 SEEDS = (1, 2, 3)
 STEPS = 500
-
-_ZOO = pathlib.Path(__file__).parent
 
 
 def prepare_data(bccd, data):
@@ -48,20 +40,19 @@ def prepare_data(bccd, data):
             print(prepare(dataset, data / split, skip_bad=True))
 
 
-def write_results(folders, bccd, data, zoo):
-    """Writes table, picture and card of finished runs.
+def write_results(folders, bccd, data, places):
+    """Writes table and picture of finished runs.
 
     Args:
         folders: Dict from variant and seed to the folder of a run.
         bccd: Path of the data set.
         data: Path of its TFRecords.
-        zoo: Path of the folder with `results` and `cards`.
+        places: `zoo.table.Places`.
     """
     rows = [json.loads((f / METRICS).read_text()) for f in folders.values()]
-    table.write_dicts(zoo / "results" / "bccd.csv", rows)
-    (zoo / "cards").mkdir(exist_ok=True)
-    draw(folders, bccd, data, zoo / "results" / "bccd.png")
-    (zoo / "cards" / "bccd.md").write_text(card(rows))
+    path = bccd_card.path(places)
+    table.write_dicts(path, rows)
+    draw(folders, bccd, data, path.with_suffix(".png"))
 
 
 def draw(folders, bccd, data, path, count=3):
@@ -85,78 +76,7 @@ def draw(folders, bccd, data, path, count=3):
     figure.savefig(path, dpi=100)
 
 
-def card(rows):
-    """The card of the study, as Markdown."""
-    columns = [name for name in rows[0] if name.startswith("AP")]
-    lines = [
-        " | ".join(["backbone", "parameters", *columns]),
-        " | ".join(["---"] * (2 + len(columns))),
-    ]
-    for variant in dict.fromkeys(row["backbone"] for row in rows):
-        runs = [row for row in rows if row["backbone"] == variant]
-        figures = [
-            table.mean_and_deviation([r[c] for r in runs]) for c in columns
-        ]
-        cells = [table.show(*figure, digits=1) for figure in figures]
-        parameters = f"{runs[0]['parameters'] / 1e6:.2f} M"
-        lines.append(" | ".join([variant, parameters, *cells]))
-    seeds = sorted({row["seed"] for row in rows})
-    return _CARD.format(
-        table="\n".join(f"| {line} |" for line in lines),
-        seeds=", ".join(map(str, seeds)),
-        steps=rows[0]["steps"],
-        time=_time(rows),
-    )
-
-
-def _time(rows):
-    seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
-    if not seconds:
-        return "Every training was interrupted, so none was timed."
-    minutes = statistics.median(seconds) / 60
-    return f"A run took {minutes:.0f} minutes on {rows[0]['hardware']}."
-
-
-_CARD = """# Faster R-CNN with ResNet-18-FPN on blood cells (BCCD)
-
-Written by `python -m zoo.bccd`, from `zoo/results/bccd.csv`.
-
-What was measured here: COCO's average precision in percent on the 72 test
-images of BCCD, mean and standard deviation over the seeds {seeds}. Each network
-began at random weights and trained {steps} steps of four images of 256x320
-pixels on the 205 images of the split `train`; the recipe, that of the
-experiment `fasterrcnn_aw_resnetfpn_bccd`, is the same for all, and none was
-tuned. {time} The last checkpoint
-counts: none was chosen by its result.
-
-{table}
-
-![What the networks find](../results/bccd.png)
-
-What the paper reports, and this project has not measured: on COCO, with Faster
-R-CNN and ResNet-101-FPN, AW-convolution raises the average precision by 0.63,
-and by up to 0.45 more together with attention over activations
-([arXiv 2108.08205](https://arxiv.org/abs/2108.08205), abstract). That takes
-COCO and a machine with several accelerators. The recipe is here:
-
-    python -m aw_keras.detection.prepare instances_train2017.json \\
-        --images train2017 --shards 256 --skip-bad --out coco/train
-    python -m aw_keras.detection.prepare instances_val2017.json \\
-        --images val2017 --shards 32 --skip-bad --out coco/val
-    python -m aw_keras.detection.train --mode=train_and_eval \\
-        --experiment=fasterrcnn_aw_resnetfpn_coco --model_dir=runs/coco \\
-        --params_override=runtime.num_gpus=8
-
-It trains 22,500 steps of 64 images of 1024x1024 pixels, twelve epochs, which is
-about 2.4e18 floating-point operations, and begins at the weights of
-`keras.applications.ResNet101` for ImageNet. For the plain network of this size
-and as many images, the authors of Detectron2 report 0.286 seconds for 16 images
-on eight V100, that is about seven hours or 57 hours of one V100; expect more
-for AW-convolution.
-"""
-
-
-def main(arguments=None):
+def main(arguments=None, places=None):
     parser = argparse.ArgumentParser(
         prog="python -m zoo.bccd",
         description=__doc__,
@@ -167,9 +87,6 @@ def main(arguments=None):
     parser.add_argument("--variants", nargs="+", default=[*VARIANTS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[*SEEDS])
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument(
-        "--zoo", type=pathlib.Path, default=_ZOO, help="where results go"
-    )
     options = parser.parse_args(arguments)
     data = options.out / "data"
     prepare_data(options.bccd, data)
@@ -186,7 +103,7 @@ def main(arguments=None):
                 [sys.executable, "-m", "zoo.bccd_run", *map(str, call)],
                 check=True,
             )
-    write_results(folders, options.bccd, data, options.zoo)
+    write_results(folders, options.bccd, data, places or table.Places())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import statistics
 import sys
 
 from aw_keras.weights import manifest
-from zoo import ablation, model_card, table
+from zoo import ablation, bccd_card, model_card, table
 from zoo.checkpoints import replace, replace_text
 
 #: Top-1 accuracies in percent that papers state, on the original images. He et
@@ -49,15 +49,28 @@ about 200 epochs, and no yardstick for other ones.
 
 `weights="<data set>"` loads the newest file of a network, always that of the
 lowest seed. Its card says which accuracy that one has.
-{study}
+{studies}
     python -m zoo.publish RUN...               # adds finished runs
     python -m zoo.evaluate --check --data DATA # measures every file again
 {sections}"""
 
-_STUDY = """
-[The ablation](ablation.md) changes the attention branch of AW-ResNet-20, one
-thing at a time.
-"""
+_STUDIES = (
+    (
+        ablation,
+        """
+[The ablation]({path}) changes the attention branch of AW-ResNet-20, one thing
+at a time.
+""",
+        "ablation.md",
+    ),
+    (
+        bccd_card,
+        """
+[Detection of blood cells]({path}) compares backbones of Faster R-CNN.
+""",
+        "cards/bccd.md",
+    ),
+)
 
 _SECTION = """
 ## {data}, recipe `{recipe}`
@@ -93,14 +106,17 @@ def texts(places):
         _section(dataset, rows, files, places)
         for dataset, rows in sections(places)
     )
-    study = ablation.page(places, model_card.HEAD)
+    studies = []
+    for module, sentence, path in _STUDIES:
+        study = module.page(places, model_card.HEAD)
+        if study is not None:
+            pages[places.zoo / path] = study
+            studies.append(sentence.format(path=path))
     readme = _README.format(
         head=model_card.HEAD,
-        study="" if study is None else _STUDY,
+        studies="".join(studies),
         sections=written or "\nNothing has been published yet.\n",
     )
-    if study is not None:
-        pages[places.zoo / "ablation.md"] = study
     return {places.zoo / "README.md": readme, **pages}
 
 
@@ -199,26 +215,22 @@ def _line(dataset, model, networks, files):
         f"{rows[0].multiply_adds / 1e6:.1f} M",
         len(rows),
         mean([row.top1 for row in rows]),
-        "" if plain == model else difference(rows, networks.get(plain, ())),
+        "" if plain == model else _difference(rows, networks.get(plain, ())),
         mean([row.top5 for row in rows]),
         "" if published is None else f"{published:.2f}",
         _training(rows),
         _links(rows[0], files),
     ]
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return table.markdown_row(cells)
 
 
 def mean(values):
     return table.show(*table.mean_and_deviation(values))
 
 
-def difference(rows, others):
-    found = table.compare(rows, others)
-    if found is None:
-        return ""
-    if found.p is None:
-        return f"{found.mean:+.2f} (no test: one seed)"
-    return f"{found.mean:+.2f} ± {found.deviation:.2f} (p = {found.p:.2g})"
+def _difference(rows, others):
+    by_seed = ({row.seed: row.top1 for row in own} for own in (rows, others))
+    return table.show_comparison(table.compare(*by_seed))
 
 
 def _training(rows):

@@ -193,7 +193,7 @@ class Comparison:
 
     Attributes:
         pairs: Number of seeds.
-        mean: Mean difference of the accuracies, in points.
+        mean: Mean difference, in points.
         deviation: Standard deviation of the differences, or `None`.
         p: Probability of as large a difference if there were none (paired
             t-test), or `None` for less than two different pairs.
@@ -205,15 +205,20 @@ class Comparison:
     p: float | None
 
 
-def compare(rows, others):
-    """Compares the rows of a network with those of another one.
+def compare(figures, others):
+    """Compares the figures of a network with those of another one.
+
+    Args:
+        figures: Dict from seed to figure.
+        others: The same of the other one.
 
     Returns:
         A `Comparison`, or `None` if they have no seed in common.
     """
-    there = {row.seed: row.top1 for row in others}
     differences = [
-        row.top1 - there[row.seed] for row in rows if row.seed in there
+        figure - others[seed]
+        for seed, figure in figures.items()
+        if seed in others
     ]
     if not differences:
         return None
@@ -224,3 +229,25 @@ def compare(rows, others):
 
         p = float(stats.ttest_1samp(differences, 0).pvalue)
     return Comparison(len(differences), mean, deviation, p)
+
+
+def show_comparison(found, digits=2):
+    """A `Comparison`, or `None`, as text.
+
+    Example:
+
+    >>> show_comparison(Comparison(3, 0.25, 0.1, 0.0421))
+    '+0.25 ± 0.10 (p = 0.042)'
+    """
+    if found is None:
+        return ""
+    sign = "+" if found.mean >= 0 else ""
+    shown = sign + show(found.mean, found.deviation, digits)
+    if found.pairs == 1:
+        return f"{shown} (no test: one seed)"
+    return shown if found.p is None else f"{shown} (p = {found.p:.2g})"
+
+
+def markdown_row(cells):
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(map(str, cells)) + " |"

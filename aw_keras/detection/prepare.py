@@ -1,7 +1,7 @@
 """Turns images with boxes into what the Model Garden trains on.
 
     python -m aw_keras.detection.prepare BCCD --split train \\
-        --classes RBC WBC Platelets --out bccd/train
+        --classes RBC WBC Platelets --skip-bad --out bccd/train
     python -m aw_keras.detection.prepare instances_val2017.json \\
         --images val2017 --shards 8 --out coco/val
 

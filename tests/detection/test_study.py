@@ -11,7 +11,7 @@ from aw_keras.detection.annotations import read_voc
 from aw_keras.detection.predict import Detection
 from aw_keras.detection.prepare import prepare
 from tests.detection import pictures
-from zoo import bccd, bccd_run
+from zoo import bccd, bccd_run, table
 
 CELLS = (
     ("RBC", 8, 4, 40, 36),
@@ -68,39 +68,23 @@ def test_the_schedule_follows_the_steps(tmp_path):
     assert params.task.train_data.seed == 2
 
 
-def test_results_and_card(folders, tmp_path, monkeypatch):
+def test_results(folders, tmp_path, monkeypatch):
     runs = {}
-    for variant, seed, precision in (
-        ("plain", 1, 40.0),
-        ("plain", 2, 50.0),
-        ("AW", 1, 60.0),
-    ):
+    for variant, seed in (("plain", 1), ("AW", 1), ("plain", 2)):
         folder = runs[variant, seed] = tmp_path / f"{variant}{seed}"
         folder.mkdir()
-        metrics = {
-            "backbone": variant,
-            "seed": seed,
-            "steps": 500,
-            "AP": precision,
-            "parameters": 12_340_000,
-            "seconds": None if variant == "AW" else 120,
-            "hardware": "a machine",
-        }
+        metrics = {"backbone": variant, "seed": seed, "AP": 40.0}
         (folder / bccd_run.METRICS).write_text(json.dumps(metrics))
     drawn = []
     monkeypatch.setattr(
         bccd, "draw", lambda *arguments: drawn.append(arguments)
     )
-    bccd.write_results(runs, *folders, tmp_path)
+    bccd.write_results(runs, *folders, table.Places(zoo=tmp_path))
     assert drawn == [(runs, *folders, tmp_path / "results/bccd.png")]
     with open(tmp_path / "results/bccd.csv") as file:
         rows = list(csv.DictReader(file))
     assert [(r["backbone"], r["seed"], r["AP"]) for r in rows] == [
         ("plain", "1", "40.0"),
-        ("plain", "2", "50.0"),
-        ("AW", "1", "60.0"),
+        ("AW", "1", "40.0"),
+        ("plain", "2", "40.0"),
     ]
-    card = (tmp_path / "cards/bccd.md").read_text()
-    assert "| plain | 12.34 M | 45.0 ± 7.1 |" in card
-    assert "| AW | 12.34 M | 60.0 |" in card
-    assert "seeds 1, 2." in card and "2 minutes on a machine" in card
