@@ -56,24 +56,50 @@ def write_results(folders, bccd, data, places):
 
 
 def draw(folders, bccd, data, path, count=3):
-    """Draws what the networks of the first seed find in test images."""
+    """Draws test images: as annotated, and what networks of one seed find."""
     content = json.loads((data / "test" / ANNOTATIONS).read_text())
-    names = [entry["file_name"] for entry in content["images"][:count]]
+    numbers = {e["file_name"]: e["id"] for e in content["images"][:count]}
+    images = {name: read_image(bccd, name) for name in numbers}
     seed = min(seed for _, seed in folders)
     shown = {v: f for (v, s), f in folders.items() if s == seed}
     figure = Figure(
-        figsize=(4 * len(names), 3.2 * len(shown)), layout="constrained"
+        figsize=(4 * len(images), 3.2 * (len(shown) + 1)), layout="constrained"
     )
-    axes = figure.subplots(len(shown), len(names), squeeze=False)
-    for row, (variant, folder) in zip(axes, shown.items()):
+    axes = figure.subplots(len(shown) + 1, len(images), squeeze=False)
+    pictures = {
+        "annotated": [
+            predict.draw(image, _annotated(content, numbers[name]), _class)
+            for name, image in images.items()
+        ]
+    }
+    for variant, folder in shown.items():
         detector = predict.Detector(str(folder / "exported"))
-        for axis, name in zip(row, names):
-            image = read_image(bccd, name)
-            found = detector(image, least_score=0.5)
-            axis.imshow(predict.draw(image, found, detector.name))
-            axis.set_title(f"{variant}, {name}", fontsize=8)
+        pictures[variant] = [
+            predict.draw(image, detector(image, 0.5), detector.caption)
+            for image in images.values()
+        ]
+    for row, (title, drawn) in zip(axes, pictures.items()):
+        for axis, name, picture in zip(row, images, drawn):
+            axis.imshow(picture)
+            axis.set_title(f"{title}, {name}", fontsize=8)
             axis.axis("off")
     figure.savefig(path, dpi=100)
+
+
+def _annotated(content, image):
+    """The boxes of an image, as if they were found."""
+    return [
+        predict.Detection(
+            box["category_id"], 1.0, left, top, left + width, top + height
+        )
+        for box in content["annotations"]
+        if box["image_id"] == image
+        for left, top, width, height in [box["bbox"]]
+    ]
+
+
+def _class(found):
+    return CLASSES[found.label - 1]
 
 
 def main(arguments=None, places=None):

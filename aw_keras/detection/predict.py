@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from aw_keras.detection.export import CLASSES
 
@@ -96,6 +96,10 @@ class Detector:
         """The name of a class, or its number as text."""
         return self.classes.get(label, str(label))
 
+    def caption(self, found):
+        """Class and score of a `Detection`, as text."""
+        return f"{self.name(found.label)} {found.score:.0%}"
+
 
 def read_image(path):
     """`(height, width, 3)` of an image file, uint8, or a ValueError."""
@@ -108,27 +112,35 @@ def read_image(path):
         ) from error
 
 
-def draw(image, detections, name):
+def draw(image, detections, caption):
     """A picture of an image with boxes.
 
     Args:
         image: `(height, width, 3)`, uint8.
         detections: Sequence of `Detection`.
-        name: Function from the number of a class to its name.
+        caption: Function from a `Detection` to what is written at its box.
 
     Returns:
         A `PIL.Image.Image` of the same size.
     """
     picture = Image.fromarray(image)
     canvas = ImageDraw.Draw(picture)
+    # Legible, too, where a large photograph is shown in the width of a page.
+    font = ImageFont.load_default(size=max(11, picture.height // 30))
+    line = max(2, picture.height // 240)
     for found in reversed(detections):  # The surest on top.
         colour = _colour(found.label)
         corners = (found.left, found.top, found.right, found.bottom)
-        canvas.rectangle(corners, outline=colour, width=2)
-        text = f"{name(found.label)} {found.score:.0%}"
-        place = (found.left + 3, found.top + 2)
-        canvas.rectangle(canvas.textbbox(place, text), fill=colour)
-        canvas.text(place, text, fill="white")
+        canvas.rectangle(corners, outline=colour, width=line)
+        text = caption(found)
+        _, _, width, height = canvas.textbbox((0, 0), text, font=font)
+        # Above the box, or else in it, but never outside the picture.
+        place = (
+            max(min(found.left, picture.width - width), 0),
+            max(found.top - height, 0),
+        )
+        canvas.rectangle(canvas.textbbox(place, text, font=font), fill=colour)
+        canvas.text(place, text, fill="white", font=font)
     return picture
 
 
@@ -161,7 +173,7 @@ def main(arguments=None):
                 f"{found.left:.0f} {found.top:.0f} "
                 f"{found.right:.0f} {found.bottom:.0f}"
             )
-        draw(image, detections, detector.name).save(picture)
+        draw(image, detections, detector.caption).save(picture)
 
 
 def _pictures(images, folder):

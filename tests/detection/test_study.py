@@ -5,6 +5,7 @@ from tests.detection import requirements  # noqa: F401, I001 isort:skip
 import csv
 import json
 
+import PIL.Image
 import pytest
 
 from aw_keras.detection.annotations import read_voc
@@ -88,3 +89,30 @@ def test_results(folders, tmp_path, monkeypatch):
         ("AW", "1", "40.0"),
         ("plain", "2", "40.0"),
     ]
+
+
+def test_picture(folders, tmp_path, monkeypatch):
+    asked = []
+
+    class Detector:
+        def __init__(self, path):
+            asked.append(path)
+
+        def __call__(self, image, least_score):
+            return finds(1, 2, 3)(image)
+
+        def caption(self, found):
+            return "cell"
+
+    monkeypatch.setattr(bccd.predict, "Detector", Detector)
+    path = tmp_path / "picture.png"
+    runs = {
+        ("plain", 1): tmp_path / "a",
+        ("AW", 1): tmp_path / "b",
+        ("plain", 2): tmp_path / "c",
+    }
+    bccd.draw(runs, *folders, path, count=2)
+    assert asked == [str(tmp_path / name / "exported") for name in "ab"]
+    with PIL.Image.open(path) as picture:
+        # Two images; the annotations and two networks.
+        assert picture.size == (800, 960)
