@@ -10,7 +10,7 @@ import pytest
 import tf_keras
 from official.vision.configs import common, decoders, maskrcnn, retinanet
 from official.vision.modeling import factory as detectors
-from official.vision.modeling.backbones import factory
+from official.vision.modeling.backbones import factory, resnet
 from official.vision.modeling.decoders.fpn import FPN
 
 from aw_keras.applications.topology import DEPTHS
@@ -60,6 +60,19 @@ def test_parameters(model_id):
     }
     network = AWResNet(model_id, conv="plain")
     assert network.count_params() == parameters[model_id]
+
+
+def test_begins_as_the_model_garden_s_resnet_does():
+    ours, theirs = (
+        {
+            weight.shape: float(np.std(weight))
+            for weight in network.trainable_weights
+            if len(weight.shape) == 4
+        }
+        for network in (AWResNet(18, conv="plain"), resnet.ResNet(18))
+    )
+    theirs = {shape: theirs[shape] for shape in ours}
+    assert ours == pytest.approx(theirs, rel=0.05)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
