@@ -110,9 +110,12 @@ def fasterrcnn_aw_resnetfpn_bccd():
                 "validation_steps": -1,
                 "optimizer_config": {
                     "learning_rate": {
+                        # For so few steps from random weights: the plain
+                        # network reached more on the split `val` than with
+                        # the halves, 0.02 and 0.01.
                         "stepwise": {
                             "boundaries": [350, 450],
-                            "values": [0.01, 0.001, 0.0001],
+                            "values": [0.04, 0.004, 0.0004],
                         }
                     },
                     "warmup": {

@@ -65,7 +65,7 @@ def test_all_runs_have_one_recipe(tmp_path):
 def test_the_schedule_follows_the_steps(tmp_path):
     params = bccd_run.configure("AW", 2, tmp_path, 200)
     rate = params.trainer.optimizer_config.learning_rate.stepwise
-    assert (rate.boundaries, rate.values) == ([140, 180], [0.01, 0.001, 0.0001])
+    assert (rate.boundaries, rate.values) == ([140, 180], [0.04, 0.004, 0.0004])
     assert params.task.train_data.seed == 2
 
 
