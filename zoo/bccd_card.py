@@ -16,9 +16,11 @@ images of BCCD. Each network began at random weights and trained {steps} steps
 of four images of 256x320 pixels on the 205 images of the split `train`; the
 recipe, that of the experiment `fasterrcnn_aw_resnetfpn_bccd`, is the same for
 all: its learning rate was chosen for the plain network, on the split `val`. The
-last checkpoint counts: none was chosen by its result. The mean over the seeds {seeds} is followed by the standard deviation;
-the difference to the plain network pairs the runs of equal seeds, and `p` is
-that of a paired t-test. {time} From
+last checkpoint counts: none was chosen by its result.
+
+The mean over the seeds {seeds} is followed by the standard deviation; the
+difference to the plain network pairs the runs of equal seeds, and `p` is that
+of a paired t-test. {time} From
 `zoo/results/bccd.csv`, which `python -m zoo.bccd` wrote.
 
 {overall}
