@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 # The tests run in two processes: one thread each, so that they do not wait
 # for each other.
 PYTEST := OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 # What every backend has to pass. The others run once: they start processes of
 # their own, or are about what backends have no part in, as the families of
 # networks, of which every backend runs small ones.
@@ -16,7 +16,7 @@ FAMILIES := $(patsubst %,tests/applications/test_%.py,\
 	attention_cnn cifar_resnet complexity densenet imagenet_resnet)
 ONCE := aw_keras $(FAMILIES) tests/benchmarks tests/cli tests/detection \
 	tests/docs tests/exporting tests/explain/test_figures.py tests/zoo \
-	tests/test_notebooks.py tests/test_package.py \
+	tests/test_files.py tests/test_notebooks.py tests/test_package.py \
 	tests/weights/test_download.py tests/weights/test_released.py
 CORE := tests $(ONCE:%=--ignore=%)
 # Compiling is most of what tests do under JAX: what is made of layers alone runs

@@ -8,18 +8,38 @@ import tempfile
 
 @contextlib.contextmanager
 def replacing(path):
-    """A path of the same name that takes a file's place if no error occurs.
+    """A path of the same name that takes the place of `path` without an error.
 
     Args:
-        path: Path of the file, which may exist, in a folder that exists.
+        path: Path of a file or folder, which may exist, in a folder that
+            exists. A file replaces a file, a folder a folder.
+
+    Raises:
+        OSError: If nothing can be written there.
     """
     path = pathlib.Path(path)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{path.name}-", dir=path.absolute().parent
-    ) as folder:
+    try:
+        work = tempfile.TemporaryDirectory(
+            prefix=f".{path.name}-", dir=path.absolute().parent
+        )
+    except OSError as error:
+        raise OSError(
+            "Expected `path` to be in a folder that exists and can be "
+            f"written. Received: path={path} ({error.strerror})"
+        ) from error
+    with work as folder:
         new = pathlib.Path(folder, path.name)
         yield new
-        os.replace(new, path)
+        old = pathlib.Path(folder, f"old-{path.name}")
+        if path.is_dir() and new.is_dir():
+            # A folder cannot be replaced in one step, only moved away.
+            path.rename(old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
 
 
 @contextlib.contextmanager

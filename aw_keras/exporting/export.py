@@ -1,15 +1,13 @@
 """`export`: one call from a model to a file that runs without this library."""
 
-import contextlib
 import os
 import pathlib
-import shutil
-import tempfile
 
 import keras
 import numpy as np
 
 from aw_keras.exporting.request import Request
+from aw_keras.files import replacing
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -104,35 +102,10 @@ def export(
         from aw_keras.exporting.formats import write
     else:
         from aw_keras.exporting.elsewhere import write
-    with _replacing(pathlib.Path(path), folder=format == "saved_model") as new:
+    path = pathlib.Path(path)
+    _check_replaceable(path, folder=format == "saved_model")
+    with replacing(path) as new:
         write(model, request, new)
-
-
-@contextlib.contextmanager
-def _replacing(path, folder):
-    """A path beside `path` that takes its place if no error occurs."""
-    _check_replaceable(path, folder)
-    try:
-        work = tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise OSError(
-            "Expected `path` to be in a folder that exists and can be "
-            f"written. Received: path={path} ({error.strerror})"
-        ) from error
-    try:
-        new, old = pathlib.Path(work, "new"), pathlib.Path(work, "old")
-        yield new
-        if path.is_dir():
-            # A folder cannot be replaced in one step, only moved away.
-            path.rename(old)
-        try:
-            os.replace(new, path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(work)
 
 
 def _check_replaceable(path, folder):
