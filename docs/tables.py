@@ -16,7 +16,7 @@ import re
 import sys
 
 from aw_keras.applications import get_entry
-from zoo import model_card, pages, quantize, table
+from zoo import bccd_card, model_card, pages, quantize, table
 from zoo.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -68,9 +68,15 @@ def _results(rows):
         (
             f"**{rows[0].data}, recipe `{rows[0].recipe}`.** "
             f"{model_card.description(rows[0])}",
-            markdown(header, lines),
+            table.markdown(header, lines),
         )
     )
+
+
+def detection():
+    """What the study on blood cells measured."""
+    study = bccd_card.overall(table.Places())
+    return study or "The study has not been finished yet."
 
 
 def costs():
@@ -90,7 +96,7 @@ def _golden():
 
 def _costs(names):
     rows = _golden()
-    return markdown(
+    return table.markdown(
         ("network", "parameters:", "published:", "multiply-adds:"),
         [
             (
@@ -168,7 +174,7 @@ def _speed(record, columns):
     where = machine["processor"] if device == "cpu" else device
     cores = f", {machine['cores']} cores" if device == "cpu" else ""
     return (
-        f"{markdown(('', *targets), lines)}\n\n"
+        f"{table.markdown(('', *targets), lines)}\n\n"
         f"{where}{cores}, {record['dtype']}: `{record['command']}`"
     )
 
@@ -193,7 +199,7 @@ def int8():
         *("network", "data", "float32 top-1, %:", "int8 top-1, %:"),
         *("float32 file:", "int8 file:"),
     )
-    return markdown(header, lines)
+    return table.markdown(header, lines)
 
 
 def recipes():
@@ -209,23 +215,16 @@ def recipes():
             )
         )
     header = ("recipe", "data", "epochs:", "batch:", "learning rate")
-    return markdown(header, lines)
+    return table.markdown(header, lines)
 
 
 TABLES = {
     function.__name__: function
     for function in (
-        *(results, costs, main_costs),
+        *(results, detection, costs, main_costs),
         *(layer_speed, network_speed, detection_speed, recipes, int8),
     )
 }
-
-
-def markdown(header, lines):
-    """A table; columns whose name ends in a colon are aligned to the right."""
-    rules = ["---:" if name.endswith(":") else "---" for name in header]
-    rows = [[name.rstrip(":") for name in header], rules, *lines]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
 def filled(text):

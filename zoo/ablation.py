@@ -220,9 +220,7 @@ and 1 (root mean square over all layers and elements): zero would be a plain
 convolution. The training loss is that of the last epoch. `p` is that of a
 paired t-test; a difference of one seed says nothing about accuracy.
 
-| | seeds | top-1, % | to plain, points | training loss | attention |
-|---|---:|---:|---:|---:|---:|
-{rows}
+{table}
 """
 
 
@@ -234,12 +232,17 @@ def page(places, head):
         rows = list(csv.DictReader(file))
     first = rows[0]
     counts = ("train_images", "other_images", "epochs")
+    header = (
+        *("", "seeds:", "top-1, %:", "to plain, points:"),
+        *("training loss:", "attention:"),
+    )
+    lines = (_line(name, rows) for name in VARIATIONS)
     return _PAGE.format(
         head=head,
         **{name: int(first[name]) for name in counts},
         **{n: first[n] for n in ("recipe", "data", "backend")},
         hardware=" or ".join(sorted({row["hardware"] for row in rows})),
-        rows="\n".join(filter(None, (_line(n, rows) for n in VARIATIONS))),
+        table=table.markdown(header, filter(None, lines)),
     )
 
 
@@ -251,7 +254,7 @@ def _line(name, rows):
         {r["seed"]: float(r["top1"]) for r in rows if r["variation"] == n}
         for n in (name, "plain")
     )
-    cells = [
+    return [
         VARIATIONS[name].meaning,
         len(runs),
         _mean(runs, "top1", 2),
@@ -261,7 +264,6 @@ def _line(name, rows):
         _mean(runs, "train_loss", 3),
         "" if name == "plain" else _mean(runs, "attention", 3),
     ]
-    return table.markdown_row(cells)
 
 
 def _mean(runs, column, digits):

@@ -63,24 +63,28 @@ def path(places):
 
 def page(places, head):
     """The card, `None` where there is no table."""
-    if not path(places).exists():
+    runs = _runs(places)
+    if runs is None:
         return None
-    with open(path(places), newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    backbones = list(dict.fromkeys(row["backbone"] for row in rows))
-    runs = {b: [r for r in rows if r["backbone"] == b] for b in backbones}
+    rows = [row for own in runs.values() for row in own]
     return _CARD.format(
         head=head,
         steps=rows[0]["steps"],
         seeds=", ".join(sorted({row["seed"] for row in rows})),
         time=_time(rows),
-        overall=_overall(runs),
+        overall=overall(places),
         by_class=_by_class(runs),
     )
 
 
-def _overall(runs):
-    columns = [cell for name in _OVERALL for cell in (name, "to plain, points")]
+def overall(places):
+    """The average precisions over all classes, `None` without a table."""
+    runs = _runs(places)
+    if runs is None:
+        return None
+    header = ["backbone", "parameters:"]
+    for name in _OVERALL:
+        header += [f"{name}, %:", "to plain, points:"]
     lines = [
         [
             backbone,
@@ -89,7 +93,17 @@ def _overall(runs):
         ]
         for backbone, own in runs.items()
     ]
-    return _table(["backbone", "parameters", *columns], lines)
+    return table.markdown(header, lines)
+
+
+def _runs(places):
+    """Dict from backbone to the rows of its runs."""
+    if not path(places).exists():
+        return None
+    with open(path(places), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    backbones = list(dict.fromkeys(row["backbone"] for row in rows))
+    return {b: [r for r in rows if r["backbone"] == b] for b in backbones}
 
 
 def _compared(runs, own, column):
@@ -110,12 +124,8 @@ def _by_class(runs):
         [backbone, *(_mean(own, column) for column in columns)]
         for backbone, own in runs.items()
     ]
-    return _table(["backbone", *columns], lines)
-
-
-def _table(head, lines):
-    rules = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(map(table.markdown_row, [head, rules, *lines]))
+    header = ["backbone", *(f"{column}, %:" for column in columns)]
+    return table.markdown(header, lines)
 
 
 def _by_seed(rows, column):

@@ -77,10 +77,7 @@ _SECTION = """
 
 {description}
 
-| network | parameters | multiply-adds | seeds | {data} top-1, % | to plain, \
-points | {data} top-5, % | paper, original images, % | training | weights |
-|---|---:|---:|---:|---:|---:|---:|---:|---|---|
-{rows}
+{table}
 
 ![Learning curves]({figure})
 """
@@ -194,13 +191,18 @@ def _section(dataset, rows, files, places):
         model: list(group)
         for model, group in itertools.groupby(rows, lambda row: row.model)
     }
+    data, recipe = rows[0].data, rows[0].recipe
+    header = (
+        *("network", "parameters:", "multiply-adds:", "seeds:"),
+        *(f"{data} top-1, %:", "to plain, points:", f"{data} top-5, %:"),
+        *("paper, original images, %:", "training", "weights"),
+    )
+    lines = [_line(dataset, model, networks, files) for model in networks]
     return _SECTION.format(
-        data=rows[0].data,
-        recipe=rows[0].recipe,
+        data=data,
+        recipe=recipe,
         description=model_card.description(rows[0]),
-        rows="\n".join(
-            _line(dataset, model, networks, files) for model in networks
-        ),
+        table=table.markdown(header, lines),
         figure=_figure(rows[0], places).relative_to(places.zoo).as_posix(),
     )
 
@@ -209,26 +211,25 @@ def _line(dataset, model, networks, files):
     rows = networks[model]
     _, plain = table.split_name(model)
     published = PUBLISHED.get(dataset, {}).get(model)
-    cells = [
+    return [
         model,
         f"{rows[0].parameters:,}",
         f"{rows[0].multiply_adds / 1e6:.1f} M",
         len(rows),
         mean([row.top1 for row in rows]),
-        "" if plain == model else _difference(rows, networks.get(plain, ())),
+        "" if plain == model else difference(rows, networks.get(plain, ())),
         mean([row.top5 for row in rows]),
         "" if published is None else f"{published:.2f}",
         _training(rows),
         _links(rows[0], files),
     ]
-    return table.markdown_row(cells)
 
 
 def mean(values):
     return table.show(*table.mean_and_deviation(values))
 
 
-def _difference(rows, others):
+def difference(rows, others):
     by_seed = ({row.seed: row.top1 for row in own} for own in (rows, others))
     return table.show_comparison(table.compare(*by_seed))
 

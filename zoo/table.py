@@ -248,6 +248,8 @@ def show_comparison(found, digits=2):
     return shown if found.p is None else f"{shown} (p = {found.p:.2g})"
 
 
-def markdown_row(cells):
-    """A row of a table in Markdown."""
-    return "| " + " | ".join(map(str, cells)) + " |"
+def markdown(header, lines):
+    """A table; columns whose name ends in a colon are aligned to the right."""
+    rules = ["---:" if name.endswith(":") else "---" for name in header]
+    rows = [[name.rstrip(":") for name in header], rules, *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
