@@ -72,7 +72,7 @@ def page(places, head):
         steps=rows[0]["steps"],
         seeds=", ".join(sorted({row["seed"] for row in rows})),
         time=_time(rows),
-        overall=overall(places),
+        overall=_overall(runs),
         by_class=_by_class(runs),
     )
 
@@ -80,8 +80,10 @@ def page(places, head):
 def overall(places):
     """The average precisions over all classes, `None` without a table."""
     runs = _runs(places)
-    if runs is None:
-        return None
+    return None if runs is None else _overall(runs)
+
+
+def _overall(runs):
     header = ["backbone", "parameters:"]
     for name in _OVERALL:
         header += [f"{name}, %:", "to plain, points:"]
