@@ -16,7 +16,7 @@ import statistics
 import sys
 
 from aw_keras.weights import manifest
-from zoo import ablation, bccd_card, model_card, table
+from zoo import bccd_card, model_card, study, table
 from zoo.checkpoints import replace, replace_text
 
 #: Top-1 accuracies in percent that papers state, on the original images. He et
@@ -56,12 +56,11 @@ lowest seed. Its card says which accuracy that one has.
 
 _STUDIES = (
     (
-        ablation,
+        study,
         """
-[The ablation]({path}) changes the attention branch of AW-ResNet-20, one thing
-at a time.
+[The study]({path}) compares attention branches of AW-ResNet-20.
 """,
-        "ablation.md",
+        "study.md",
     ),
     (
         bccd_card,
