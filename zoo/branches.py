@@ -180,7 +180,8 @@ class BranchConv2D(keras.layers.Conv2D):
             return outputs * of_filter
         height, width, channels, filters = kernel.shape
         flat = ops.reshape(kernel, (height * width, channels, filters))
-        kernels = ops.cast(flat, "float32") * self.kernel_factor(inputs)
+        factor = self.kernel_factor(inputs)
+        kernels = ops.cast(flat, factor.dtype) * factor
         return per_sample_conv2d(
             inputs,
             ops.reshape(ops.cast(kernels, inputs.dtype), (-1, *kernel.shape)),

@@ -348,7 +348,8 @@ def kernel_variation(network, images):
         return None
     inputs = keras.Model(network.inputs, [layer.input for layer in layers])
     shares = []
-    for layer, x in zip(layers, inputs.predict(images, verbose=0)):
+    outputs = keras.tree.flatten(inputs.predict(images, verbose=0))
+    for layer, x in zip(layers, outputs):
         x = keras.ops.convert_to_tensor(x)
         if isinstance(layer, AWConv2D):
             factor = 1 + layer.kernel_attention(x)

@@ -167,6 +167,11 @@ def add_process_arguments(parser):
     )
 
 
+def command(module):
+    """The command of this process again."""
+    return [sys.executable, "-m", module, *sys.argv[1:]]
+
+
 def shared(options, module):
     """Runs the command of this process in several others, if it asks for it.
 
@@ -183,9 +188,8 @@ def shared(options, module):
     environment = {**os.environ, _WORKER: "1"}
     if options.threads is not None:
         environment |= dict.fromkeys(_THREADS, str(options.threads))
-    command = [sys.executable, "-m", module, *sys.argv[1:]]
     workers = [
-        subprocess.Popen(command, env=environment)
+        subprocess.Popen(command(module), env=environment)
         for _ in range(options.processes)
     ]
 
