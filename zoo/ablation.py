@@ -23,10 +23,10 @@ import numpy as np
 
 from aw_keras.explain import kernel_attention
 from aw_keras.explain.attention import variation
+from aw_keras.files import replace_text
 from aw_keras.layers import AWConv2D
 from zoo import data, pipeline, table
 from zoo.callbacks import Stopped
-from zoo.checkpoints import replace_text
 from zoo.distribute import Devices
 from zoo.network import (
     ATTENTION,

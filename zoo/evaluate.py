@@ -17,8 +17,8 @@ import sys
 
 import numpy as np
 
+from aw_keras.files import replace_text, replacing
 from zoo import data
-from zoo.checkpoints import replace, replace_text
 from zoo.network import build, on_pixels, preprocessing_for
 from zoo.recipe import Recipe
 
@@ -120,7 +120,8 @@ def draw_confusion(confusion, class_names, path):
         axis.set_yticks(places, class_names)
     axis.set(xlabel="predicted", ylabel="true")
     figure.colorbar(picture, shrink=0.7)
-    replace(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    with replacing(path) as new:
+        figure.savefig(new, dpi=120)
 
 
 def _probabilities(model, dataset, batch_size):

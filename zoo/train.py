@@ -29,7 +29,7 @@ import sys
 import keras
 
 from aw_keras.applications import complexity
-from aw_keras.files import replacing
+from aw_keras.files import replace_text, replacing
 from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
 from zoo.distribute import Devices, check_backend
@@ -61,7 +61,7 @@ def claim(out, recipe):
     owner = out / "run.json"
     wanted = dataclasses.asdict(recipe)
     if not owner.exists():
-        checkpoints.replace_text(owner, _json(wanted))
+        replace_text(owner, _json(wanted))
         return
     found = json.loads(owner.read_text())
     differences = [
@@ -134,7 +134,7 @@ def train(recipe, dataset, out, stop=lambda: False):
         "keras": keras.__version__,
         "commit": commit(),
     }
-    checkpoints.replace_text(out / "metrics.json", _json(metrics))
+    replace_text(out / "metrics.json", _json(metrics))
     return metrics
 
 
