@@ -111,7 +111,9 @@ def test_import_adds_no_other_framework(backend):
 
 def test_import_without_tensorflow_under_jax():
     script = (
-        "import sys, aw_keras; "
+        "import sys, aw_keras, keras; "
+        # A model with the layer can be loaded now.
+        "assert keras.saving.get_registered_object('aw_keras>AWConv2D'); "
         "print(*{'tensorflow', 'tf_keras'} & set(sys.modules))"
     )
     assert run(sys.executable, "-c", script, cwd=ROOT).split() == []
