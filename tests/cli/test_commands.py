@@ -155,6 +155,18 @@ def test_explain_replaces_figures_only(suffix, run, tmp_path):
     assert b"Matplotlib" in out.read_bytes()
 
 
+def test_explain_of_a_nested_model(run_json, tmp_path):
+    inner = keras.saving.load_model("aw.keras").layers[:-1]
+    backbone = keras.Sequential([keras.Input((8, 8, 3)), *inner])
+    head = keras.layers.Dense(2, activation="softmax")
+    keras.Sequential([backbone, head]).save(tmp_path / "nested.keras")
+    found = run_json(
+        *("explain", tmp_path / "nested.keras", "noise.png", "grey.jpg"),
+        *("--preprocessing", "unit", "--out", tmp_path / "figure.png"),
+    )
+    assert [layer["name"] for layer in found["layers"]] == ["stem"]
+
+
 def test_explain_without_attention(run_json, tmp_path):
     found = run_json(
         *("explain", "plain.keras", "noise.png", "--preprocessing", "unit"),
