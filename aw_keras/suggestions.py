@@ -8,13 +8,16 @@ def did_you_mean(name, known):
 
     Args:
         name: The name that was given.
-        known: Iterable of the names that there are.
+        known: Collection of the names that there are.
 
     Returns:
         `"; did you mean A or B?"`, the most alike first, whatever their case;
-        nothing if none is like it.
+        nothing if none is like it, or the name is right.
     """
-    names = {key.lower(): key for key in known}
-    close = difflib.get_close_matches(str(name).lower(), names, n=3)
+    if name in known:
+        return ""
+    lower, names = str(name).lower(), {key.lower(): key for key in known}
+    close = [lower] if lower in names else []
+    close = close or difflib.get_close_matches(lower, names, n=3)
     found = " or ".join(names[key] for key in close)
     return f"; did you mean {found}?" if found else ""
