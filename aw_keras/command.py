@@ -20,15 +20,21 @@ def refuse(program, error):
     Args:
         program: What the line begins with, such as `"aw-keras predict"`.
         error: Exception, or text, that says what is wrong.
+
+    Raises:
+        SystemExit: With the line as its text and the exit code.
     """
-    complain(program, error)
-    sys.exit(REFUSED)
+    end = SystemExit(complain(program, error))
+    end.code = REFUSED
+    raise end
 
 
 def complain(program, error):
-    """Writes the line of `refuse`, and goes on."""
+    """Writes the line of `refuse`, returns it, and goes on."""
     message = textwrap.shorten(str(error), _LONGEST_MESSAGE)
-    print(f"{program}: {message}", file=sys.stderr)
+    line = f"{program}: {message}"
+    print(line, file=sys.stderr)
+    return line
 
 
 @contextlib.contextmanager

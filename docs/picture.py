@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from aw_keras import explain
 from aw_keras.applications import AWResNet20, cifar_resnet
-from aw_keras.explain.attention import variation
+from aw_keras.explain import variation
 from zoo import data
 
 PATH = pathlib.Path(__file__).with_name("attention.png")

@@ -21,8 +21,8 @@ import sys
 import keras
 import numpy as np
 
-from aw_keras.explain import kernel_attention
-from aw_keras.explain.attention import variation
+from aw_keras.command import refuse
+from aw_keras.explain import kernel_attention, variation
 from aw_keras.files import replace_text
 from aw_keras.layers import AWConv2D
 from zoo import data, pipeline, table
@@ -327,7 +327,7 @@ def main(arguments=None, places=None):
                     run(name, recipe, images(recipe), out, signals)
                     keras.backend.clear_session()
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.ablation: {error}")
+        refuse("zoo.ablation", error)
     except Stopped:
         print("Stopped and saved. The same command goes on from here.")
         sys.exit(128 + signals.received)

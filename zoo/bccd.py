@@ -21,6 +21,7 @@ import sys
 
 from matplotlib.figure import Figure
 
+from aw_keras.command import one_line_errors
 from aw_keras.detection import annotations, predict
 from aw_keras.detection.prepare import ANNOTATIONS, prepare
 from zoo import bccd_card, table
@@ -135,4 +136,5 @@ def main(arguments=None, places=None):
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("zoo.bccd"):
+        main()

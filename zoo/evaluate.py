@@ -17,6 +17,7 @@ import sys
 
 import numpy as np
 
+from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
 from zoo import data
 from zoo.network import build, on_pixels, preprocessing_for
@@ -215,7 +216,7 @@ def _check(source):
     checked = check.check(source)
     print(check.report(checked))
     if not all(good for _, _, good in checked):
-        raise ValueError("Expected the published accuracies.")
+        sys.exit("zoo.evaluate: Expected the published accuracies.")
 
 
 def main(arguments=None):
@@ -238,7 +239,7 @@ def main(arguments=None):
                 options.out / "confusion.png",
             )
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.evaluate: {error}")
+        refuse("zoo.evaluate", error)
     found.pop("confusion")
     print(json.dumps(found, indent=2))
 

@@ -21,10 +21,10 @@ import itertools
 import json
 import pathlib
 import shutil
-import sys
 import tempfile
 
 from aw_keras.applications import create_model
+from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest
 from zoo import pages, table
@@ -280,7 +280,7 @@ def main(arguments=None):
     try:
         publish([read_run(folder) for folder in options.runs])
     except (KeyError, OSError, ValueError) as error:
-        sys.exit(f"zoo.publish: {error}")
+        refuse("zoo.publish", error)
     for file in manifest.read():
         print(f"{file.name}: {file.top1:.2f} %, seeds {list(file.seeds)}")
 

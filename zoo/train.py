@@ -29,6 +29,7 @@ import sys
 import keras
 
 from aw_keras.applications import complexity
+from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
 from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
@@ -240,7 +241,7 @@ def main(arguments=None):
             return
         dataset = load_data(recipe)
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.train: {error}")
+        refuse("zoo.train", error)
     signals = Signals()
     try:
         metrics = train(recipe, dataset, out, signals)
@@ -248,7 +249,7 @@ def main(arguments=None):
         print("Stopped and saved. The same command goes on from here.")
         sys.exit(128 + signals.received)
     except OSError as error:
-        sys.exit(f"zoo.train: {error}")
+        refuse("zoo.train", error)
     if metrics:
         print(f"Test accuracy {metrics['top1']:.2%}, all of it in {out}.")
 

@@ -23,6 +23,7 @@ import keras
 import rich.console
 import rich.table
 
+from aw_keras.command import refuse
 from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
 from zoo.train import Signals, add_recipe_arguments, claim, load_data, train
@@ -115,7 +116,7 @@ def main(arguments=None):
             for model in options.models
         ]
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.train_many: {error}")
+        refuse("zoo.train_many", error)
     signals = Signals()
     failures = train_many(
         recipes,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aw_keras import explain
-from aw_keras.explain.attention import variation
+from aw_keras.explain import variation
 
 COUNT = 3
 

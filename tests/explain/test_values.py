@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 from aw_keras import AWConv2D, explain, fold_attention
-from aw_keras.explain.attention import distances, variation
+from aw_keras.explain import variation
+from aw_keras.explain.attention import distances
 
 CLASSES = 3
 
