@@ -71,6 +71,10 @@ def test_wheel_holds_the_library_only(wheel):
     }
     assert modules == {name for name in names if name.endswith(".py")}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    data = {
+        str(path.relative_to(ROOT)) for path in ROOT.glob("aw_keras/**/*.json")
+    }
+    assert data == {name for name in names if name.endswith(".json")}
 
 
 def test_wheel_metadata(wheel):
