@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NO_ERRORS = ("0", "1")  # Levels that show warnings, too.
@@ -62,7 +63,18 @@ def _filtered():
     finally:
         os.dup2(original, 2)
         os.close(original)
-        os.waitpid(child, 0)
+        _wait_for(child)
+
+
+def _wait_for(child):
+    """Waits until the filter has written what it has, for a second at most.
+
+    Other processes that a framework has started may still write to it.
+    """
+    for _ in range(100):
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return
+        time.sleep(0.01)
 
 
 def _filter(source):

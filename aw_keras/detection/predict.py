@@ -137,7 +137,6 @@ def draw(image, detections, name, scores=True):
     labels = sorted({found.label for found in detections})
     key = _key({label: name(label) for label in labels}, width, height)
     picture = Image.new("RGB", (width, height + key.height))
-    picture.paste(key, (0, height))
     picture.paste(Image.fromarray(image))
     canvas = ImageDraw.Draw(picture)
     line = max(2, height // 240)
@@ -145,7 +144,7 @@ def draw(image, detections, name, scores=True):
         canvas.rectangle(
             _corners(found), outline=_colour(found.label), width=line
         )
-    # The key is below the image, where no box may be drawn over it.
+    # After the boxes, whose lines may end below the image.
     picture.paste(key, (0, height))
     font = _font(height)
     taken = [_corners(found) for found in detections]
