@@ -24,11 +24,12 @@ import time
 import keras
 import numpy as np
 
+from aw_keras.command import refuse
+from aw_keras.files import replace_text
 from aw_keras.layers import AWConv2D
 from zoo import pipeline, table
 from zoo.branches import BranchConv2D
 from zoo.callbacks import Stopped
-from zoo.checkpoints import replace_text
 from zoo.distribute import Devices
 from zoo.network import (
     ATTENTION,
@@ -541,7 +542,7 @@ def main(arguments=None, places=None):
             sys.exit(code)
         work(options, places, signals)
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.study: {error}")
+        refuse("zoo.study", error)
     except Stopped:
         print("Stopped and saved. The same command goes on from here.")
         sys.exit(128 + signals.received)

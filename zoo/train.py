@@ -32,7 +32,8 @@ import filelock
 import keras
 
 from aw_keras.applications import complexity
-from aw_keras.files import replacing
+from aw_keras.command import refuse
+from aw_keras.files import replace_text, replacing
 from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
 from zoo.distribute import Devices, check_backend
@@ -66,7 +67,7 @@ def claim(out, recipe):
     owner = out / "run.json"
     wanted = dataclasses.asdict(recipe)
     if not owner.exists():
-        checkpoints.replace_text(owner, _json(wanted))
+        replace_text(owner, _json(wanted))
         return
     found = json.loads(owner.read_text())
     differences = [
@@ -160,7 +161,7 @@ def train(recipe, dataset, out, stop=lambda: False):
         "keras": keras.__version__,
         "commit": commit(),
     }
-    checkpoints.replace_text(out / "metrics.json", _json(metrics))
+    replace_text(out / "metrics.json", _json(metrics))
     return metrics
 
 
@@ -271,7 +272,7 @@ def main(arguments=None):
             return
         dataset = load_data(recipe)
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.train: {error}")
+        refuse("zoo.train", error)
     signals = Signals()
     try:
         # Each worker of several trains in it, and one of them writes.
@@ -282,7 +283,7 @@ def main(arguments=None):
         print("Stopped and saved. The same command goes on from here.")
         sys.exit(128 + signals.received)
     except OSError as error:
-        sys.exit(f"zoo.train: {error}")
+        refuse("zoo.train", error)
     if metrics:
         print(f"Test accuracy {metrics['top1']:.2%}, all of it in {out}.")
 

@@ -39,6 +39,7 @@ import keras
 import rich.console
 import rich.table
 
+from aw_keras.command import refuse
 from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
 from zoo.train import (
@@ -250,7 +251,7 @@ def main(arguments=None):
     try:
         recipes = _recipes(options)
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.train_many: {error}")
+        refuse("zoo.train_many", error)
     code = shared(options, "zoo.train_many")
     failures = {}
     if code is None:
