@@ -17,7 +17,7 @@ import sys
 
 from aw_keras.applications import get_entry
 from docs import measurements
-from zoo import bccd_card, model_card, pages, quantize, table
+from zoo import bccd_card, model_card, pages, quantize, table, throughput
 from zoo.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -72,6 +72,29 @@ def _results(rows):
             f"{model_card.description(rows[0])}",
             table.markdown(header, lines),
         )
+    )
+
+
+def training_speed():
+    """Images a second of `zoo.train`."""
+    lines = throughput.read(table.Places())
+    if not lines:
+        return "Not measured yet."
+    compiled = {"True": "whole step", "False": "no", "auto": "Keras' choice"}
+    return table.markdown(
+        (
+            *("network", "backend", "dtype", "compiled"),
+            *("processes:", "threads of each:", "images/s:", "hardware"),
+        ),
+        [
+            (
+                *(line["model"], line["backend"], line["dtype"]),
+                *(compiled[line["compiled"]], line["processes"]),
+                *(line["threads"], line["images_per_second"]),
+                line["hardware"],
+            )
+            for line in lines
+        ],
     )
 
 

@@ -69,6 +69,9 @@ class Augmentation:
         with keras.StatelessScope(state_mapping=self._states_of(step)):
             for layer in self.of_images:
                 images = layer(images)
+            if self.of_images:
+                # Those of Keras leave the range under PyTorch.
+                images = ops.clip(images, 0, 255)
             if self.of_pairs:
                 images = ops.cast(images, "float32")
             for layer in self.of_pairs:
@@ -123,7 +126,8 @@ class CropAndFlip(keras.layers.Layer):
         inside = slice(self.padding, -self.padding)
         frame[:, inside, inside] = 0
         edge = (self.padding, self.padding)
-        return ops.pad(images, ((0, 0), edge, edge, (0, 0))) + frame
+        padded = ops.pad(images, ((0, 0), edge, edge, (0, 0)))
+        return ops.add(padded, frame)
 
     def _place(self, batch):
         return self._draw(batch, 2 * self.padding + 1)

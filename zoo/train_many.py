@@ -168,6 +168,12 @@ def add_process_arguments(parser):
     )
 
 
+def limited(threads):
+    """The environment of a process of so many threads, `None` for any."""
+    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
+    return {**os.environ, **limits}
+
+
 def command(module):
     """The command of this process again."""
     return [sys.executable, "-m", module, *sys.argv[1:]]
@@ -186,9 +192,7 @@ def shared(options, module):
     alone = options.processes == 1 and options.threads is None
     if alone or os.environ.get(_WORKER):
         return None
-    environment = {**os.environ, _WORKER: "1"}
-    if options.threads is not None:
-        environment |= dict.fromkeys(_THREADS, str(options.threads))
+    environment = limited(options.threads) | {_WORKER: "1"}
     workers = [
         subprocess.Popen(command(module), env=environment)
         for _ in range(options.processes)
