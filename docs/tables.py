@@ -247,7 +247,8 @@ TABLES = {
     function.__name__: function
     for function in (
         *(results, detection, costs, main_costs),
-        *(layer_speed, network_speed, detection_speed, recipes, int8),
+        *(layer_speed, network_speed, detection_speed, training_speed),
+        *(recipes, int8),
         *measurements.TABLES,
     )
 }
