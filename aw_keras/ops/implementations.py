@@ -161,7 +161,9 @@ def _merge_batch(geometry, kernels):
     return ops.reshape(kernels, (*geometry.kernel_size, channels, n * filters))
 
 
-def _implementation(forward, backward):
+def _implementation(forward, backward, loops=True):
+    """A pair of functions that say whether they loop over samples."""
+
     def typed_backward(geometry, source, x, own, shared, dy):
         dx, d_own, d_shared = backward(geometry, source, x, own, shared, dy)
         return (
@@ -170,13 +172,14 @@ def _implementation(forward, backward):
             tuple(ops.cast(d, part.dtype) for d, part in zip(d_shared, shared)),
         )
 
+    forward.loops = typed_backward.loops = loops
     return Implementation(forward, typed_backward)
 
 
 TABLE = {
     "grouped": _implementation(_grouped_forward, _grouped_backward),
     "loop": _implementation(_loop_forward, _loop_backward),
-    "matmul": _implementation(matmul_forward, matmul_backward),
-    "shifted": _implementation(shifted_forward, shifted_backward),
+    "matmul": _implementation(matmul_forward, matmul_backward, loops=False),
+    "shifted": _implementation(shifted_forward, shifted_backward, loops=False),
     "tiles": _implementation(tiles_forward, tiles_backward),
 }

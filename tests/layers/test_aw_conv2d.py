@@ -843,3 +843,22 @@ if BACKEND == "torch":
             results.append((y, *torch.autograd.grad(y.sum(), parameters)))
         for actual, expected in zip(*results):
             assert_close(to_numpy(actual), to_numpy(expected), "float32")
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="It is about its graphs."
+)
+def test_layers_of_one_shape_share_a_graph():
+    """A deep network is not traced layer by layer."""
+    from aw_keras.ops.backends import tensorflow as backend
+
+    image = x = keras.Input((9, 7, 6))
+    for _ in range(3):
+        x = AWConv2D(6, 3, padding="same", implementation="grouped")(x)
+    model = keras.Model(image, x)
+    model.compile("sgd", "mse", jit_compile=False)
+    batch = np.zeros((2, 9, 7, 6), "float32")
+    traced = backend._traced.cache_info().misses
+    model.train_on_batch(batch, batch)
+    # A graph of the layers, and one of their gradient.
+    assert backend._traced.cache_info().misses - traced == 2

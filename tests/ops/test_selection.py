@@ -1,5 +1,6 @@
 """Which implementation runs: argument, context, environment, automatic rule."""
 
+import functools
 import threading
 
 import keras
@@ -24,6 +25,7 @@ def chosen(monkeypatch):
     ran = []
 
     def recorder(name, forward):
+        @functools.wraps(forward)
         def record(*arguments):
             ran.append(name)
             return forward(*arguments)

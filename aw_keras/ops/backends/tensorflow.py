@@ -233,7 +233,12 @@ def differentiable(implementation, geometry, source, x, own, shared):
 
     @tf.custom_gradient
     def apply(x, own, *shared):
-        y = _run(implementation.forward, geometry, source, x, own, shared)
+        # Nothing is differentiated here: without this a tape would have
+        # TensorFlow make a gradient of its own for the graph of the function.
+        primals = [tf.stop_gradient(part) for part in (x, own, *shared)]
+        y = _run(
+            implementation.forward, geometry, source, *primals[:2], primals[2:]
+        )
         filters = (*shared, own)[0].shape[-1]
         y = tf.ensure_shape(y, geometry.static_output(x.shape, filters))
 
@@ -249,8 +254,15 @@ def differentiable(implementation, geometry, source, x, own, shared):
 
 
 def _run(function, geometry, source, x, own, shared, *dy):
-    """Call `function`; eagerly as a graph, for a loop in Python is ruinous."""
-    if not tf.executing_eagerly():
+    """Call `function`, loops as a graph of its own.
+
+    Eagerly, a loop in Python is ruinous. In a graph on a CPU, layers of one
+    shape share theirs: tracing and optimising it for each of them would be
+    most of the time until the first step. XLA wants it all in one graph.
+    """
+    if not tf.executing_eagerly() and (
+        not function.loops or compiled() or device() != "cpu"
+    ):
         return function(geometry, source, x, own, shared, *dy)
     batched = [(None, *part.shape[1:]) for part in (x, own, *dy)]
     shapes = (
@@ -274,7 +286,10 @@ def _traced(function, geometry, source, shared_count, shapes, dtypes):
 
     # Concrete, or TensorFlow would count every shape as a retracing, and warn.
     return tf.function(
-        call, input_signature=tuple(map(tf.TensorSpec, shapes, dtypes))
+        call,
+        input_signature=tuple(map(tf.TensorSpec, shapes, dtypes)),
+        autograph=False,
+        experimental_attributes={"_noinline": True},
     ).get_concrete_function()
 
 
