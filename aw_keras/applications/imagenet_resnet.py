@@ -20,7 +20,7 @@ import functools
 from aw_keras.applications import topology
 from aw_keras.applications.assembly import Assembly
 from aw_keras.applications.imagenet_weights import WARM_STARTS, warm_start
-from aw_keras.applications.preprocessing import (
+from aw_keras.applications.datasets import (
     IMAGENET,
     decode_imagenet,
     preprocess_imagenet,
@@ -185,7 +185,7 @@ def _variants(depth, **known):
         family="imagenet_resnet",
         input_shape=(224, 224, 3),
         classes=1000,
-        preprocessing=IMAGENET,
+        preprocessing=IMAGENET.preprocessing,
         **known,
     )
 

@@ -50,6 +50,8 @@ def _metadata(model, request, module):
 
     graph = module.serve.get_concrete_function()
     preprocessing = request.preprocessing
+    if preprocessing is not None:
+        preprocessing = vars(preprocessing.for_model(model))
     return {
         "name": model.name,
         "inputs": {INPUT: _described(graph.structured_input_signature[0][0])},
@@ -58,7 +60,7 @@ def _metadata(model, request, module):
             for name, output in graph.structured_outputs.items()
         },
         "class_names": request.class_names,
-        "preprocessing": preprocessing and vars(preprocessing),
+        "preprocessing": preprocessing,
         "precision": request.precision,
         "aw_keras": aw_keras.__version__,
     }
