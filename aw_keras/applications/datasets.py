@@ -120,9 +120,7 @@ IMAGENET = Dataset(
 )
 
 #: By the name.
-DATASETS = {
-    dataset.name: dataset for dataset in (CIFAR10, CIFAR100, IMAGENET)
-}
+DATASETS = {dataset.name: dataset for dataset in (IMAGENET, CIFAR10, CIFAR100)}
 
 
 def find(name):

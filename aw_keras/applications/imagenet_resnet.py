@@ -19,12 +19,12 @@ import functools
 
 from aw_keras.applications import topology
 from aw_keras.applications.assembly import Assembly
-from aw_keras.applications.imagenet_weights import WARM_STARTS, warm_start
 from aw_keras.applications.datasets import (
     IMAGENET,
     decode_imagenet,
     preprocess_imagenet,
 )
+from aw_keras.applications.imagenet_weights import WARM_STARTS, warm_start
 from aw_keras.applications.toolkit import KerasToolkit
 from aw_keras.applications.variants import register_variants
 

@@ -119,17 +119,23 @@ class Preprocessing:
         return self.normalise(self.resize(images, data_format), data_format)
 
     def resize(self, images, data_format=None):
-        """The first half: `size` and crop, with values from 0 to 255.
+        """The first half: size and number of channels.
 
         Args:
             images: As for a call, but for Keras tensors.
             data_format: As for a call.
 
         Returns:
-            A float32 array or tensor.
+            A float32 array or tensor with values from 0 to 255.
         """
-        xp = np if isinstance(images, np.ndarray) else ops
         last = standard_data_format(data_format) == "channels_last"
+        xp = np if isinstance(images, np.ndarray) else ops
+        images = self._resized(xp, images, last)
+        if self.channels == "L":
+            return _grey(xp, images, axis=-1 if last else -3)
+        return images
+
+    def _resized(self, xp, images, last):
         sizes = slice(-3, -1) if last else slice(-2, None)
         done = self.crop == 1 and tuple(images.shape[sizes]) == self.size
         if self.size is None or done:
@@ -144,9 +150,27 @@ class Preprocessing:
         )
         return xp.moveaxis(images, -3, -1) if last else images
 
+    def pixels(self, image):
+        """`resize` of an array, channels last, rounded to uint8."""
+        resized = self.resize(image, "channels_last")
+        return np.round(resized).astype("uint8")
+
+    def before_crop(self):
+        """The same up to the crop.
+
+        What it makes of an image, it would crop as it does the image.
+        """
+        if self.size is None:
+            return self
+        return dataclasses.replace(self, size=self._scale(), crop=1.0)
+
+    def _scale(self):
+        """The size that the shorter edge, or the whole, is resized to."""
+        return tuple(int(extent / self.crop) for extent in self.size)
+
     def _axes(self, height, width):
         """What becomes of height and width, which may be tensors."""
-        rows, columns = (int(extent / self.crop) for extent in self.size)
+        rows, columns = self._scale()
         if self.crop_mode == "center":
             # The proportions of the image, around that.
             rows, columns = (
@@ -164,8 +188,7 @@ class Preprocessing:
         """The second half: order of the channels, mean and deviation.
 
         Args:
-            images: Array, tensor or Keras tensor, one image or a batch, with
-                values from 0 to 255 and the channels red, green and blue.
+            images: As for a call, with as many channels as the network sees.
             data_format: As for a call.
 
         Returns:
@@ -184,9 +207,6 @@ class Preprocessing:
 
         if self.channels == "BGR":
             images = xp.take(images, [2, 1, 0], axis=axis)
-        if self.channels == "L" and images.shape[axis] == len(_GREY):
-            images = xp.multiply(images, by_channel(_GREY))
-            images = xp.sum(images, axis=axis, keepdims=True)
         return xp.divide(
             xp.subtract(images, by_channel(self.mean)),
             by_channel(self.deviation),
@@ -332,6 +352,14 @@ def _half(number):
     """Half of a whole number; of an odd one, the even neighbour of that."""
     floor = number // 2
     return (number + floor - floor // 2 * 2) // 2
+
+
+def _grey(xp, images, axis):
+    if images.shape[axis] == 1:
+        return images
+    shape = (-1,) if axis == -1 else (-1, 1, 1)
+    weights = np.reshape(_GREY, shape).astype("float32")
+    return xp.sum(xp.multiply(images, weights), axis=axis, keepdims=True)
 
 
 def _cast(images, dtype):

@@ -89,6 +89,4 @@ def resize(images, height, width, interpolation):
         # Between its two passes Pillow has bytes.
         images = xp.clip(images, 0.0, 255.0)
     images = xp.matmul(rows, images)
-    return (
-        xp.clip(images, 0.0, 255.0) if interpolation == "bicubic" else images
-    )
+    return xp.clip(images, 0.0, 255.0) if interpolation == "bicubic" else images

@@ -11,29 +11,18 @@ import keras
 import numpy as np
 
 from aw_keras.applications import create_model, get_entry, list_models
-from aw_keras.applications.preprocessing import (
-    CIFAR,
-    CIFAR_CLASSES,
-    IMAGENET,
-    Preprocessing,
-    decode_imagenet,
-)
+from aw_keras.applications.datasets import DATASETS, class_names
+from aw_keras.applications.preprocessing import Preprocessing
 from aw_keras.weights import loading
 
 _SUFFIX = ".keras"
 
 #: What `--preprocessing` takes.
 PREPROCESSINGS = {
-    "imagenet": IMAGENET,
-    **CIFAR,
-    "signed": Preprocessing("RGB", (127.5,) * 3, (127.5,) * 3),
-    "unit": Preprocessing("RGB", (0.0,) * 3, (255.0,) * 3),
-    "none": None,
-}
-
-_CLASSES = {
-    "imagenet": 1000,
-    **{dataset: len(names) for dataset, names in CIFAR_CLASSES.items()},
+    **{name: dataset.preprocessing for name, dataset in DATASETS.items()},
+    "signed": Preprocessing(mean=(127.5,) * 3, deviation=(127.5,) * 3),
+    "unit": Preprocessing(deviation=(255.0,) * 3),
+    "none": Preprocessing(),
 }
 
 DESCRIPTION = """\
@@ -53,27 +42,28 @@ class Network:
     Attributes:
         model: `keras.Model`.
         weights: Where its weights come from, for people.
-        dataset: Key of `PREPROCESSINGS`.
+        dataset: Key of `PREPROCESSINGS`, for people.
+        preprocessing: `Preprocessing`.
     """
 
     model: Any
     weights: str
     dataset: str
+    preprocessing: Preprocessing
 
     @property
-    def preprocessing(self):
-        """`Preprocessing`, or `None`."""
-        return PREPROCESSINGS[self.dataset]
+    def served_preprocessing(self):
+        """What an export does itself: `None` if the network does it."""
+        return None if self.dataset == "none" else self.preprocessing
 
     def class_names(self):
         """Names of the classes, or `None` if they are not known."""
         counts = [tensor.shape[-1] for tensor in self.model.outputs]
-        if counts != [_CLASSES.get(self.dataset)]:
+        known = DATASETS.get(self.dataset)
+        if known is None or counts != [known.classes]:
             return None
-        if self.dataset in CIFAR_CLASSES:
-            return CIFAR_CLASSES[self.dataset]
         try:
-            return [row[0][1] for row in decode_imagenet(np.eye(1000), 1)]
+            return class_names(self.dataset)
         # Keras raises a bare Exception if it cannot download the names.
         except Exception:
             return None
@@ -123,16 +113,25 @@ def open_trained(options):
             )
         _check_file(options.model)
         dataset = _said(options, options.model)
-        return Network(load(options.model), options.model, dataset)
+        return Network(
+            load(options.model),
+            options.model,
+            dataset,
+            PREPROCESSINGS[dataset],
+        )
     entry = _known(options.model)
     weights = options.weights or _released(entry)
     if weights in entry.weights:
-        dataset, classes = weights, _CLASSES[weights]
+        dataset, classes = weights, DATASETS[weights].classes
+        preprocessing = entry.preprocessing_of(weights)
     else:
         _check_weights(weights, entry)
         dataset, classes = _said(options, weights), _classes_in(weights)
+    if options.preprocessing:
+        dataset = options.preprocessing
+        preprocessing = PREPROCESSINGS[dataset]
     model = create_model(entry.name, weights=weights, classes=classes)
-    return Network(model, weights, options.preprocessing or dataset)
+    return Network(model, weights, dataset, preprocessing)
 
 
 def _is_path(source):

@@ -14,6 +14,9 @@ from aw_keras.ops import IMPLEMENTATIONS, use_implementation
 
 INPUT = "images"
 
+#: Scope of the operations of a preprocessing, as that of the layer.
+PREPROCESS = "preprocess"
+
 #: Vectors (biases, statistics) are few, and what is added up needs precision.
 _HALVED_RANK = 2
 
@@ -38,7 +41,8 @@ def serving_module(model, request):
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
         if request.preprocessing is not None:
-            images = request.preprocessing.inputs(model, images)
+            with tf.name_scope(PREPROCESS):
+                images = request.preprocessing.inputs(model, images)
         pairs = [
             (variable, tf.cast(value, variable.dtype))
             for variable, value in zip(model.variables, module.state)

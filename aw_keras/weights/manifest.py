@@ -12,6 +12,8 @@ import json
 import os
 import pathlib
 import posixpath
+from collections.abc import Mapping
+from typing import Any
 
 PATH = pathlib.Path(__file__).with_name("manifest.json")
 
@@ -40,6 +42,9 @@ class ReleasedFile:
         licence: SPDX identifier of the licence of the file.
         backend: Keras backend of the training.
         hardware: What it was trained on.
+        preprocessing: What images go through before the network, a dict of
+            the fields of `aw_keras.applications.preprocessing.Preprocessing`;
+            `None` for that of the network.
     """
 
     architecture: str
@@ -58,6 +63,7 @@ class ReleasedFile:
     licence: str
     backend: str
     hardware: str
+    preprocessing: Mapping[str, Any] | None = None
 
     @property
     def name(self):

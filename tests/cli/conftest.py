@@ -8,12 +8,12 @@ from PIL import Image
 
 from aw_keras import AWConv2D
 from aw_keras.applications import registry
-from aw_keras.applications.preprocessing import CIFAR, CIFAR_CLASSES
+from aw_keras.applications.datasets import CIFAR10
 from aw_keras.cli import main
 
 NAME = "TinyNet"
-CLASSES = len(CIFAR_CLASSES["cifar10"])
-BEST = CIFAR_CLASSES["cifar10"].index("ship")
+CLASSES = CIFAR10.classes
+BEST = CIFAR10.class_names.index("ship")
 
 
 def tiny(weights=None, classes=CLASSES, conv=AWConv2D):
@@ -44,7 +44,7 @@ def tiny_net(monkeypatch):
         family="tests",
         input_shape=(8, 8, 3),
         classes=CLASSES,
-        preprocessing=CIFAR["cifar10"],
+        preprocessing=CIFAR10.preprocessing,
         papers=(),
         weights=("cifar10",),
         results={"cifar10": 0.875},

@@ -9,8 +9,8 @@ import pytest
 
 import aw_keras
 from aw_keras.applications import feature_pyramid, get_entry
+from aw_keras.applications.datasets import preprocess_cifar
 from aw_keras.applications.imagenet_resnet import preprocess_input
-from aw_keras.applications.preprocessing import preprocess_cifar
 from aw_keras.ops.convolution import per_sample_conv2d
 from tests.applications.networks import SMALL, predict, randomise
 from tests.exporting.artifacts import Artifact, size

@@ -14,7 +14,7 @@ import pytest
 
 from aw_keras import export
 from aw_keras.applications import get_entry
-from aw_keras.applications.preprocessing import preprocess_cifar
+from aw_keras.applications.datasets import preprocess_cifar
 from tests.applications.networks import SMALL, predict, randomise
 
 if keras.backend.backend() != "tensorflow":

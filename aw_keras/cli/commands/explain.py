@@ -42,8 +42,7 @@ def run(options):
     pictures = images.read(options.images)
     network = networks.open_trained(options)
     model = network.model
-    pixels = images.fit_all(pictures, model)
-    inputs = images.normalise(pixels, network.preprocessing, model)
+    pixels, inputs = images.seen(pictures, network.preprocessing, model)
     scores = predict.outputs(model, inputs)
     best = [first for (first,) in predict.ranked(network, scores, 1)]
     attention = {}

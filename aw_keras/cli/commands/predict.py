@@ -62,8 +62,7 @@ def run(options):
 def score(network, image):
     """The outputs for one image, an array `(classes,)`."""
     model = network.model
-    pixels = images.fit(image, model)[np.newaxis]
-    inputs = images.normalise(pixels, network.preprocessing, model)
+    inputs = network.preprocessing.inputs(model, image[np.newaxis])
     return outputs(model, inputs)[0]
 
 
