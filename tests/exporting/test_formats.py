@@ -69,8 +69,7 @@ def test_bytes_of_any_size(format, kind, tmp_path):
     aw_keras.export(network(kind), path, format, preprocessing=CIFAR)
     artifact = Artifact(format, path)
     images = image_bytes(7, 45, 61, 3)
-    resized = keras.ops.image.resize(images.astype("float32"), (32, 32))
-    close(artifact, images, predict(network(kind), preprocess_cifar(resized)))
+    close(artifact, images, predict(network(kind), CIFAR(images)))
     images = image_bytes(7, 32, 32, 3)
     close(artifact, images, predict(network(kind), preprocess_cifar(images)))
     assert artifact.per_sample_convolutions() == []
@@ -162,9 +161,12 @@ def test_int8(tmp_path):
         if kind in dtypes:
             factors = {artifact.dtypes[index].name for index in inputs[:2]}
             dtypes[kind].append(factors)
-    # Every AW-convolution has a product for the pooling, which stays exact,
-    # and one with its kernels.
-    assert dtypes["BATCH_MATMUL"] == 3 * [{"float32"}, {"int8"}]
+    # Two products resize. Every AW-convolution has one for the pooling, which
+    # stays exact, too, and one with its kernels.
+    assert dtypes["BATCH_MATMUL"] == [
+        *2 * [{"float32"}],
+        *3 * [{"float32"}, {"int8"}],
+    ]
     assert dtypes["CONV_2D"] == 6 * [{"int8"}]
 
 
@@ -244,6 +246,10 @@ def test_metadata(format, tmp_path):
         "outputs": {"scores": {"shape": [None, 4], "dtype": "float32"}},
         "class_names": names,
         "preprocessing": {
+            "size": [8, 8],
+            "crop": 1.0,
+            "crop_mode": "center",
+            "interpolation": "bilinear",
             "channels": "RGB",
             "mean": list(CIFAR.mean),
             "deviation": list(CIFAR.deviation),
