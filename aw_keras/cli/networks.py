@@ -25,13 +25,13 @@ PREPROCESSINGS = {
     "none": Preprocessing(),
 }
 
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
 --pretrained), or with yours (--weights PATH), or a .keras file. How images
 have to be preprocessed is known for released weights only; for others say
---preprocessing: imagenet (that of ResNet), cifar10, cifar100, signed (-1 to
-1), unit (0 to 1), or none (0 to 255 as they are, for a network that does it
-itself).
+--preprocessing, that of a data set: {", ".join(DATASETS)}; or
+signed (-1 to 1), unit (0 to 1), or none (0 to 255 as they are, for a network
+that does it itself).
 """
 
 

@@ -60,6 +60,13 @@ def files(tmp_path_factory):
     pixels = rng.integers(0, 256, (12, 20, 3), "uint8")
     Image.fromarray(pixels).save(folder / "noise.png")
     Image.fromarray(pixels[..., 0]).save(folder / "grey.jpg")
+    wide = pixels[..., 0].astype("uint16") * 257
+    Image.fromarray(wide).save(folder / "wide.png")
+    Image.fromarray(pixels[..., 0]).save(folder / "narrow.png")
+    Image.fromarray(pixels[..., 0].astype("float32")).save(folder / "scan.tif")
+    (folder / "script.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    )
     (folder / "broken.png").write_bytes(
         (folder / "noise.png").read_bytes()[:200]
     )

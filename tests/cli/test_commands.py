@@ -109,6 +109,25 @@ def test_predict_is_what_the_model_says_of_the_middle(run_json):
     )
 
 
+def test_predict_of_16_bits_is_that_of_8(run_json):
+    found = run_json(
+        *("predict", "aw.keras", "wide.png", "narrow.png"),
+        *("--preprocessing", "unit"),
+    )
+    wide, narrow = (image["predictions"] for image in found["images"])
+    assert wide == narrow
+
+
+def test_grey_networks(run_json, tmp_path):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Dense(2)(keras.layers.Flatten()(image))
+    path = tmp_path / "grey.keras"
+    keras.Model(image, x).save(path)
+    arguments = (path, "noise.png", "--preprocessing")
+    found = run_json("predict", *arguments, "unit")
+    assert len(found["images"][0]["predictions"]) == 2
+
+
 def test_predict_with_weights_of_ones_own(tiny_net, run_json):
     arguments = ("noise.png", "--preprocessing", "cifar10")
     own = run_json("predict", NAME, *arguments, "--weights", "aw.weights.h5")

@@ -28,6 +28,8 @@ CASES = [
     ((*PREDICT, ".", *UNIT), "Is a directory"),
     ((*PREDICT, "text.png", *UNIT), "text.png"),
     ((*PREDICT, "noise.png", "broken.png", *UNIT), "broken.png"),
+    ((*PREDICT, "noise.png", "scan.tif", *UNIT), "scan.tif (grey values of 32"),
+    ((*PREDICT, "script.png", *UNIT), "script.png (none of BMP"),
     ((*PREDICT, "noise.png"), "--preprocessing, one of imagenet"),
     ((*PREDICT, "noise.png", "--preprocessing", "no"), "invalid choice"),
     ((*PREDICT, "noise.png", *UNIT, "--top", "0"), "--top=0"),
