@@ -151,7 +151,7 @@ class Preprocessing:
         return xp.moveaxis(images, -3, -1) if last else images
 
     def pixels(self, image):
-        """`resize` of an array, channels last, rounded to uint8."""
+        """`resize` of an array with channels last, rounded to uint8."""
         resized = self.resize(image, "channels_last")
         return np.round(resized).astype("uint8")
 
