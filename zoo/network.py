@@ -18,7 +18,7 @@ from aw_keras.applications.preprocessing import Preprocessing
 ATTENTION = "attention_"
 
 #: Parts of the names of weights that weight decay spares. No normalisation
-#: would give attention back what it takes (`zoo/ablation.md`).
+#: would give attention back what it takes.
 SPARED = ("bias", "beta", "gamma", ATTENTION)
 
 #: The share of images of any size that is looked at in evaluation.

@@ -16,9 +16,9 @@ import statistics
 import sys
 
 from aw_keras.applications import datasets
+from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest
-from zoo import ablation, bccd_card, model_card, table
-from zoo.checkpoints import replace, replace_text
+from zoo import bccd_card, model_card, study, table
 
 _README = """{head}
 # Results
@@ -42,12 +42,11 @@ lowest seed. Its card says which accuracy that one has.
 
 _STUDIES = (
     (
-        ablation,
+        study,
         """
-[The ablation]({path}) changes the attention branch of AW-ResNet-20, one thing
-at a time.
+[The study]({path}) compares attention branches of AW-ResNet-20.
 """,
-        "ablation.md",
+        "study.md",
     ),
     (
         bccd_card,
@@ -268,12 +267,8 @@ def _draw(path, curves, digest):
     )
     axis.grid(alpha=0.3)
     axis.legend(title="network (seeds)")
-    replace(
-        path,
-        lambda file: figure.savefig(
-            file, format="png", dpi=120, metadata={"Curves": digest}
-        ),
-    )
+    with replacing(path) as new:
+        figure.savefig(new, dpi=120, metadata={"Curves": digest})
 
 
 def _accuracies(path):

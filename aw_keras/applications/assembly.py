@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from keras import layers
 
 from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.applications.topology import check_choice
+from aw_keras.suggestions import did_you_mean
 from aw_keras.weights import loading
 
 
@@ -114,6 +116,12 @@ class Assembly:
 def _check_file(weights, name):
     if isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights):
         return
+    path = pathlib.PurePath(str(weights))
+    if path.suffix or path.name != str(weights):
+        raise ValueError(
+            "Expected `weights` to be the path of a weights file. Received: "
+            f"weights={weights} for name={name}: no such file"
+        )
     owners = {}
     for model in list_models(pretrained=True):
         for known in get_entry(model).weights:
@@ -125,4 +133,5 @@ def _check_file(weights, name):
     raise ValueError(
         "Expected `weights` to be `None`, the path of a weights file"
         f"{pretrained}. Received: weights={weights} for name={name}"
+        + did_you_mean(weights, owners)
     )

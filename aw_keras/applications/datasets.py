@@ -13,6 +13,7 @@ from keras.applications import imagenet_utils
 
 from aw_keras.applications.preprocessing import Preprocessing
 from aw_keras.applications.topology import check_choice
+from aw_keras.weights.download import by_keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def class_names(name):
         name: Key of `DATASETS`.
 
     Raises:
-        Exception: That of Keras, if they have to be downloaded and cannot.
+        ConnectionError: If they have to be downloaded and cannot be.
     """
     dataset = DATASETS[name]
     if dataset.class_names is not None:
@@ -205,8 +206,10 @@ def decode_imagenet(preds, top=5):
 
     Raises:
         ValueError: If `preds` has another shape.
+        ConnectionError: If the names cannot be downloaded.
     """
-    return imagenet_utils.decode_predictions(preds, top)
+    with by_keras("the names of the classes of ImageNet"):
+        return imagenet_utils.decode_predictions(preds, top)
 
 
 def preprocess_cifar(x, data_format=None, dataset="cifar10"):

@@ -1,35 +1,34 @@
 """The argument MODEL: a registered network or a file, opened."""
 
+import contextlib
 import dataclasses
-import difflib
 import os
 import pathlib
+import sys
 import zipfile
 from typing import Any
 
-import keras
-import numpy as np
-
-from aw_keras.applications import create_model, get_entry, list_models
-from aw_keras.applications.datasets import DATASETS, class_names
-from aw_keras.applications.preprocessing import Preprocessing
-from aw_keras.weights import loading
+from aw_keras.cli import catalogue
+from aw_keras.suggestions import did_you_mean
 
 _SUFFIX = ".keras"
 
-#: What `--preprocessing` takes.
-PREPROCESSINGS = {
-    **{name: dataset.preprocessing for name, dataset in DATASETS.items()},
-    "signed": Preprocessing(mean=(127.5,) * 3, deviation=(127.5,) * 3),
-    "unit": Preprocessing(deviation=(255.0,) * 3),
-    "none": Preprocessing(),
+#: What `--preprocessing` takes beside the names of data sets, with the fields
+#: of that `Preprocessing`.
+_RANGES = {
+    "signed": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3},
+    "unit": {"deviation": (255.0,) * 3},
+    "none": {},
 }
+
+#: What `--preprocessing` takes.
+PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 
 DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
 --pretrained), or with yours (--weights PATH), or a .keras file. How images
 have to be preprocessed is known for released weights only; for others say
---preprocessing, that of a data set: {", ".join(DATASETS)}; or
+--preprocessing, that of a data set: {", ".join(catalogue.datasets())}; or
 signed (-1 to 1), unit (0 to 1), or none (0 to 255 as they are, for a network
 that does it itself).
 """
@@ -42,14 +41,14 @@ class Network:
     Attributes:
         model: `keras.Model`.
         weights: Where its weights come from, for people.
-        dataset: Key of `PREPROCESSINGS`, for people.
+        dataset: One of `PREPROCESSINGS`, for people.
         preprocessing: `Preprocessing`.
     """
 
     model: Any
     weights: str
     dataset: str
-    preprocessing: Preprocessing
+    preprocessing: Any
 
     @property
     def served_preprocessing(self):
@@ -57,16 +56,44 @@ class Network:
         return None if self.dataset == "none" else self.preprocessing
 
     def class_names(self):
-        """Names of the classes, or `None` if they are not known."""
+        """Names of the classes, or `None` if they are not known.
+
+        Raises:
+            ConnectionError: If Keras has to download them, and cannot.
+        """
+        from aw_keras.applications import datasets
+
         counts = [tensor.shape[-1] for tensor in self.model.outputs]
-        known = DATASETS.get(self.dataset)
+        known = datasets.DATASETS.get(self.dataset)
         if known is None or counts != [known.classes]:
             return None
-        try:
-            return class_names(self.dataset)
-        # Keras raises a bare Exception if it cannot download the names.
-        except Exception:
-            return None
+        with _downloads():
+            return datasets.class_names(self.dataset)
+
+
+def _preprocessing(kind):
+    """The `Preprocessing` of one of `PREPROCESSINGS`."""
+    from aw_keras.applications.datasets import DATASETS
+    from aw_keras.applications.preprocessing import Preprocessing
+
+    if kind in DATASETS:
+        return DATASETS[kind].preprocessing
+    return Preprocessing(**_RANGES[kind])
+
+
+@contextlib.contextmanager
+def _downloads():
+    """Shows the progress of downloads only where someone can see it."""
+    from keras import config
+
+    shown = config.is_interactive_logging_enabled()
+    if not sys.stderr.isatty():
+        config.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if shown:
+            config.enable_interactive_logging()
 
 
 def add_model(parser):
@@ -96,7 +123,10 @@ def open_any(source):
     """The model of an argument MODEL; that of a name has random weights."""
     if _is_path(source):
         return load(source)
-    return create_model(_known(source).name)
+    name = _known(source)["name"]
+    from aw_keras.applications import create_model
+
+    return create_model(name)
 
 
 def open_trained(options):
@@ -117,48 +147,52 @@ def open_trained(options):
             load(options.model),
             options.model,
             dataset,
-            PREPROCESSINGS[dataset],
+            _preprocessing(dataset),
         )
     entry = _known(options.model)
     weights = options.weights or _released(entry)
-    if weights in entry.weights:
-        dataset, classes = weights, DATASETS[weights].classes
-        preprocessing = entry.preprocessing_of(weights)
-    else:
+    known = weights in entry["weights"]
+    if not known:
         _check_weights(weights, entry)
-        dataset, classes = _said(options, weights), _classes_in(weights)
-    if options.preprocessing:
-        dataset = options.preprocessing
-        preprocessing = PREPROCESSINGS[dataset]
-    model = create_model(entry.name, weights=weights, classes=classes)
-    return Network(model, weights, dataset, preprocessing)
+        _said(options, weights)
+    from aw_keras.applications import create_model, get_entry
+    from aw_keras.applications.datasets import DATASETS
+
+    classes = DATASETS[weights].classes if known else _classes_in(weights)
+    with _downloads():
+        model = create_model(entry["name"], weights=weights, classes=classes)
+    kind = options.preprocessing
+    if kind:
+        return Network(model, weights, kind, _preprocessing(kind))
+    preprocessing = get_entry(entry["name"]).preprocessing_of(weights)
+    return Network(model, weights, weights, preprocessing)
 
 
 def _is_path(source):
-    known = source.lower() in map(str.lower, list_models())
-    return not known and (
+    return catalogue.find(source) is None and (
         source.endswith(_SUFFIX) or os.sep in source or os.path.exists(source)
     )
 
 
 def _known(name):
-    try:
-        return get_entry(name)
-    except ValueError as error:
-        close = difflib.get_close_matches(
-            name.lower(), map(str.lower, list_models()), n=5
-        )
-        names = ", ".join(get_entry(match).name for match in close)
+    found = catalogue.find(name)
+    if found is None:
+        names = [network["name"] for network in catalogue.networks()]
         raise ValueError(
             "Expected the name of a network (see aw-keras list) or a "
             f"{_SUFFIX} file. Received: MODEL={name}"
-            + (f"; did you mean {names}?" if names else "")
-        ) from error
+            + did_you_mean(name, names)
+        )
+    return found
 
 
 def load(path):
     """The model of a `.keras` file, not compiled."""
     _check_file(path)
+    import keras
+
+    import aw_keras.layers  # noqa: F401 - Keras has to know them.
+
     try:
         return keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
@@ -194,30 +228,37 @@ def _said(options, weights):
 
 
 def _released(entry):
-    if not entry.weights:
-        others = ", ".join(list_models(pretrained=True))
+    if not entry["weights"]:
+        others = ", ".join(
+            network["name"]
+            for network in catalogue.networks()
+            if network["weights"]
+        )
         raise ValueError(
             "Expected --weights PATH, because no weights were released for "
-            f"this network, or one of {others}. Received: MODEL={entry.name}"
+            "this network, or one of "
+            f"{others}. Received: MODEL={entry['name']}"
         )
-    return entry.weights[0]
+    return entry["weights"][0]
 
 
 def _check_weights(weights, entry):
     if not os.path.isfile(weights):
-        known = " or ".join([*entry.weights, "a file of weights"])
+        known = " or ".join([*entry["weights"], "a file of weights"])
         raise ValueError(
-            f"Expected --weights to be {known} for {entry.name}. "
+            f"Expected --weights to be {known} for {entry['name']}. "
             f"Received: --weights {weights}"
         )
 
 
 def _classes_in(path):
     """The number of classes that a file of weights is for."""
+    from aw_keras.weights import loading
+
     variables = loading.read(path).get(loading.CLASSIFIER)
     if not variables:
         raise ValueError(
             f"Expected weights with the classifier `{loading.CLASSIFIER}`. "
             f"Received: --weights {path}"
         )
-    return max(variables.values(), key=np.ndim).shape[-1]
+    return max(variables.values(), key=lambda value: value.ndim).shape[-1]

@@ -59,6 +59,16 @@ class Receipt:
         )
 
 
+@contextlib.contextmanager
+def _plain_errors():
+    """Callers get a `ValueError` of that name, which they may want to catch."""
+    try:
+        yield
+    except _Misfit as misfit:
+        raise ValueError(str(misfit)) from misfit.__cause__
+
+
+@_plain_errors()
 def load(model, path, adapt=False):
     """Loads weights from a file that `model.save_weights` or `save` wrote.
 
@@ -100,6 +110,7 @@ def load(model, path, adapt=False):
         return _fill(model, own_path, _variables(file, path), path, adapt)
 
 
+@_plain_errors()
 def fill(model, source, path, adapt=False):
     """`load`, from variables that are already there.
 
@@ -140,6 +151,7 @@ def _fill(model, own_path, source, path, adapt):
     return receipt
 
 
+@_plain_errors()
 def read(path):
     """The variables of a file as `fill` takes them, as arrays."""
     with _opened(path) as file:
@@ -152,6 +164,11 @@ def read(path):
 @contextlib.contextmanager
 def _opened(path):
     """The HDF5 file in a file of weights or of a model."""
+    if not os.path.exists(path):
+        raise _Misfit(
+            "Expected `path` to be a file written by Keras 3. "
+            f"Received: path={path}: no such file"
+        )
     try:
         content = path
         if path.endswith(".keras"):
@@ -241,13 +258,14 @@ def _names(model):
 
 def _transfer(source, target, names, path, adapt):
     """Writes values over those of `target`, if all fit."""
-    loaded, adapted, misfits = [], [], []
+    loaded, adapted, misfits, adaptable = [], [], [], []
     order = {name: place for place, name in enumerate(names)}
     for name in sorted(target, key=lambda name: order.get(name, len(order))):
         values, expected = source.get(name, {}), target[name]
+        is_stem = name == names[0] and _other_channels(values, expected)
         if _shapes(values) == _shapes(expected):
             loaded.append(name)
-        elif adapt and name == names[0] and _other_channels(values, expected):
+        elif adapt and is_stem:
             channels = expected[_KERNEL].shape[_INPUT_CHANNELS]
             values = {
                 **values,
@@ -259,6 +277,7 @@ def _transfer(source, target, names, path, adapt):
             continue
         else:
             misfits.append(_misfit(name, values, expected))
+            adaptable += [name] if is_stem or name == CLASSIFIER else []
             continue
         for key, value in values.items():
             _replace(expected[key], value)
@@ -267,9 +286,12 @@ def _transfer(source, target, names, path, adapt):
         f"{name}: not in the model" for name in left if name != CLASSIFIER
     ]
     if misfits:
+        hint = ""
+        if len(adaptable) == len(misfits):
+            hint = f", or `adapt=True`, which adapts {' and '.join(adaptable)}"
         raise _Misfit(
-            f"Expected a file that fits the model. Received: path={path}, "
-            f"where {len(misfits)} layers do not fit:\n  "
+            f"Expected a file that fits the model{hint}. Received: "
+            f"path={path}, where {len(misfits)} layers do not fit:\n  "
             + "\n  ".join(misfits)
         )
     return Receipt(path, tuple(loaded), tuple(adapted), tuple(left))

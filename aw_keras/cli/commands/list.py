@@ -4,7 +4,9 @@ PATTERN is part of a name, or a shell-style pattern of whole names, in any
 case.
 """
 
-from aw_keras.applications import get_entry, list_models
+import fnmatch
+
+from aw_keras.cli import catalogue
 from aw_keras.cli.output import print_table
 
 EXAMPLES = """\
@@ -27,27 +29,17 @@ def run(options):
     pattern = options.pattern
     if not set("*?[") & set(pattern):
         pattern = f"*{pattern}*"
-    if not list_models(pattern):
+    found = [
+        network
+        for network in catalogue.networks()
+        if fnmatch.fnmatchcase(network["name"].lower(), pattern.lower())
+    ]
+    if not found:
         raise ValueError(
             "Expected PATTERN to match the name of a network (see aw-keras "
             f"list). Received: PATTERN={options.pattern}"
         )
-    names = list_models(pattern, pretrained=options.pretrained)
-    return [_described(get_entry(name)) for name in names]
-
-
-def _described(entry):
-    return {
-        "name": entry.name,
-        "family": entry.family,
-        "input_shape": list(entry.input_shape),
-        "classes": entry.classes,
-        "published_parameters": entry.published_parameters,
-        "weights": list(entry.weights),
-        "results": dict(entry.results),
-        "papers": list(entry.papers),
-        "licence": entry.licence,
-    }
+    return [n for n in found if n["weights"] or not options.pretrained]
 
 
 def show(networks):
