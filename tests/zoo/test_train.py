@@ -49,6 +49,7 @@ def stop_at(step):
 def test_run_leaves_its_files(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
+        ".lock",
         "checkpoints",
         "log.csv",
         "metrics.json",
