@@ -10,7 +10,7 @@ from keras import layers
 
 from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.applications.topology import check_choice
-from aw_keras.weights import loading
+from aw_keras.weights import loading, pytorch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +109,28 @@ class Assembly:
         if self.weights in self.named_weights:
             return self.named_weights[self.weights](model, self.adapt)
         return loading.load(model, self.weights, adapt=self.adapt)
+
+
+def resolved(weights, given, defaults):
+    """Arguments that may be `None`: as given, as needed, or the defaults.
+
+    Args:
+        weights: The network's argument; a file of PyTorch needs some of them.
+        given: Dict that has the arguments, such as `locals()`.
+        defaults: Dict from their names to their values if nobody says.
+
+    Returns:
+        A dict with the keys of `defaults`.
+
+    Raises:
+        ImportError: If the package that reads the file is not installed.
+        ValueError: If the file is none of a known network.
+    """
+    needed = pytorch.needed_arguments(weights)
+    return {
+        name: needed.get(name, default) if given[name] is None else given[name]
+        for name, default in defaults.items()
+    }
 
 
 def _check_file(weights, name):
