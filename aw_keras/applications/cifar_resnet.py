@@ -76,9 +76,9 @@ def CIFARResNet(
             without. A file of PyTorch (`.safetensors`, `.pth`, `.th`) of this
             network by akamaster or chenyaofo, for images as they have them,
             says what `padding` and `shortcut` are; with AW-convolution it is
-            a warm start. The networks of `list_models(pretrained=True)` also take
-            the name of a data set, such as `"cifar10"`, for released weights:
-            images go through `preprocess_input` then.
+            a warm start. The networks of `list_models(pretrained=True)` also
+            take the name of a data set, such as `"cifar10"`, for released
+            weights: images go through `preprocess_input` then.
             `model.weights_receipt` says what was loaded.
         input_tensor: Optional Keras tensor, such as the output of
             `keras.Input()`, to build the network on. `input_shape` is ignored

@@ -10,7 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from aw_keras.applications import create_model, get_entry, list_models
+from aw_keras.applications import (
+    create_model,
+    from_pytorch,
+    get_entry,
+    list_models,
+)
 from aw_keras.applications.preprocessing import (
     CIFAR,
     CIFAR_CLASSES,
@@ -18,7 +23,7 @@ from aw_keras.applications.preprocessing import (
     Preprocessing,
     decode_imagenet,
 )
-from aw_keras.weights import loading
+from aw_keras.weights import loading, tensors
 
 _SUFFIX = ".keras"
 
@@ -38,7 +43,8 @@ _CLASSES = {
 
 DESCRIPTION = """\
 MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or a .keras file. How images
+--pretrained), or with yours (--weights PATH), or a .keras file, or a file of
+PyTorch with a ResNet of timm, torchvision, akamaster or chenyaofo. How images
 have to be preprocessed is known for released weights only; for others say
 --preprocessing: imagenet (that of ResNet), cifar10, cifar100, signed (-1 to
 1), unit (0 to 1), or none (0 to 255 as they are, for a network that does it
@@ -82,7 +88,7 @@ class Network:
 def add_model(parser):
     """Adds the argument of commands for which any weights will do."""
     parser.add_argument(
-        "model", metavar="MODEL", help="name of a network, or .keras file"
+        "model", metavar="MODEL", help="name of a network, or a file"
     )
 
 
@@ -92,7 +98,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--weights",
         metavar="NAME|PATH",
-        help="for a name: released weights, or a .weights.h5 or .keras file",
+        help="for a name: released weights, or a file of Keras or PyTorch",
     )
     parser.add_argument(
         "--preprocessing",
@@ -107,6 +113,13 @@ def open_any(source):
     if _is_path(source):
         return load(source)
     return create_model(_known(source).name)
+
+
+def with_weights(name, path):
+    """The network of a name with the weights of a file."""
+    entry = _known(name)
+    _check_weights(path, entry)
+    return create_model(entry.name, weights=path, classes=_classes_in(path))
 
 
 def open_trained(options):
@@ -158,7 +171,9 @@ def _known(name):
 
 
 def load(path):
-    """The model of a `.keras` file, not compiled."""
+    """The model of a `.keras` file, not compiled, or of one of PyTorch."""
+    if os.path.isfile(path) and tensors.is_tensors(path):
+        return from_pytorch(path)
     _check_file(path)
     try:
         return keras.saving.load_model(path, compile=False)

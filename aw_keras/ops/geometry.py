@@ -10,7 +10,6 @@ import math
 
 from keras import ops
 
-
 #: `"same"` and `"symmetric"` have an output pixel for every `strides` pixels of
 #: the input, and differ in where the zeros are if the strides are not one.
 PADDINGS = ("valid", "same", "symmetric")

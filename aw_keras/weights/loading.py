@@ -46,6 +46,9 @@ class Receipt:
         left: Names of the layers of the file that the model does not have.
         arguments: What the file needs the network to be built with, and it
             was: `{"padding": "symmetric", ...}` for one of PyTorch.
+        preprocessing: What the images of such a file's authors went through:
+            the `channels` in order, and `mean` and `deviation` of each, for
+            values from 0 to 255. Empty for a file of Keras.
     """
 
     path: str
@@ -53,6 +56,7 @@ class Receipt:
     adapted: tuple[str, ...]
     left: tuple[str, ...]
     arguments: dict = dataclasses.field(default_factory=dict)
+    preprocessing: dict = dataclasses.field(default_factory=dict)
 
     def __str__(self):
         built = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
@@ -114,7 +118,8 @@ def load(model, path, adapt=False):
         network = pytorch.read(path)
         source = pytorch.fitted(network, model)
         warm_start.add_attention(source, model)
-        return fill(model, source, path, adapt, network.arguments)
+        receipt = fill(model, source, path, adapt, network.arguments)
+        return dataclasses.replace(receipt, preprocessing=network.preprocessing)
     with _saved(model) as own_path, _opened(path) as file:
         return _fill(model, own_path, _variables(file, path), path, adapt, {})
 
@@ -168,7 +173,7 @@ def _check_arguments(model, arguments, path):
     if not arguments:
         return
     built = pytorch.built_arguments(model)
-    wrong = {k: built[k] for k in arguments if built.get(k) != arguments[k]}
+    wrong = {k: v for k, v in built.items() if arguments.get(k, v) != v}
     if wrong:
         raise _Misfit(
             "Expected a network that was built with "
@@ -211,7 +216,7 @@ def _opened(path):
     # the damage is.
     except Exception as error:
         raise ValueError(
-            "Expected `path` to be a file of weights. "
+            "Expected `path` to be a file written by Keras 3. "
             f"Received: path={path} ({error})"
         ) from error
 

@@ -34,6 +34,14 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 #: from 2 here.
 _FAMILIES = {4: "imagenet_resnet", 3: "cifar_resnet"}
 
+#: Mean and deviation of the pixels, red, green and blue, from 0 to 255. Those
+#: of ImageNet are akamaster's for CIFAR too.
+_STATISTICS = {
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
+    "cifar100": ((129.285, 124.0575, 112.4295), (68.1615, 65.382, 70.4055)),
+}
+
 _HEADS = ("fc", "linear")
 _PROJECTIONS = ("downsample", "shortcut")
 _NAMES_IN_ERRORS = 5
@@ -50,6 +58,9 @@ class Network:
         bottleneck: Whether the blocks are bottlenecks.
         attention: `"se"` or `None`.
         arguments: What the network has to be built with, beyond its name.
+        preprocessing: What the authors' images went through, as a dict:
+            `channels`, their order, and `mean` and `deviation` of each, for
+            values from 0 to 255.
         source: Maps the name of a layer to a dict from the name of a variable
             in a weights file, such as `"vars/0"`, to its value.
     """
@@ -60,6 +71,7 @@ class Network:
     bottleneck: bool
     attention: str | None
     arguments: dict
+    preprocessing: dict
     source: dict[str, dict[str, LazyArray]]
 
 
@@ -95,7 +107,7 @@ def read(path):
         raise _unknown(path, f"layers {list(found)[:_NAMES_IN_ERRORS]}")
     family = _FAMILIES[len(blocks)]
     source = collections.defaultdict(dict)
-    is_fc = "fc.weight" in found
+    is_akamaster = "linear.weight" in found
     for name, layer, variable, convert in _translation(found, blocks):
         if name in found:
             source[layer][variable] = convert(found.pop(name))
@@ -110,7 +122,8 @@ def read(path):
         blocks=blocks,
         bottleneck=bottleneck,
         attention="se" if "conv2_block1_se" in source else None,
-        arguments=_arguments(path, family, bottleneck, source, is_fc),
+        arguments=_arguments(path, family, bottleneck, source, is_akamaster),
+        preprocessing=_preprocessing(family, source, is_akamaster),
         source=dict(source),
     )
 
@@ -122,15 +135,24 @@ def _unknown(path, found):
     )
 
 
-def _arguments(path, family, bottleneck, source, is_fc):
+def _preprocessing(family, source, is_akamaster):
+    classes = source[CLASSIFIER][_BIAS].size if CLASSIFIER in source else None
+    dataset = "imagenet"
+    if family == "cifar_resnet" and not is_akamaster:
+        dataset = "cifar100" if classes == 100 else "cifar10"
+    mean, deviation = _STATISTICS[dataset]
+    return {"channels": "RGB", "mean": mean, "deviation": deviation}
+
+
+def _arguments(path, family, bottleneck, source, is_akamaster):
     arguments = {"padding": "symmetric"}
     if bottleneck:
         arguments["stride_in_3x3"] = True
     if family == "cifar_resnet":
         projects = "conv3_block1_0_conv" in source
-        if is_fc and not projects:
+        if not (projects or is_akamaster):
             # Only of akamaster's is it known where the new channels are.
-            raise _unknown(path, "shortcuts without weights, and fc.weight")
+            raise _unknown(path, "no linear.weight, nor downsample.0.weight")
         arguments["shortcut"] = "projection" if projects else "centered"
     return arguments
 

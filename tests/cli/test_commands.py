@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from aw_keras import AWConv2D
-from aw_keras.applications import list_models
+from aw_keras.applications import create_model, list_models
 from aw_keras.cli.commands import benchmark, doctor
 from aw_keras.cli.main import COMMANDS
 from tests.cli.conftest import NAME
@@ -155,6 +155,32 @@ def test_convert(run, run_json, tmp_path):
     code, _, err = run("convert", "plain.keras", out)
     assert code == 2 and "exists" in err
     assert out.read_bytes() == written
+
+
+def test_convert_weights(run_json, tmp_path):
+    """Of PyTorch, which say what they are of, and of a network that is said."""
+    from tests.weights.peers import CIFARNet, compute, randomised, torch
+
+    module = randomised(CIFARNet(projection=True))
+    torch.save(module.state_dict(), tmp_path / "in.pth")
+    found = run_json("convert", tmp_path / "in.pth", tmp_path / "1.keras")
+    assert len(found["converted"]) == 7
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3))
+    images = images.astype("float32")
+    expected = np.exp(compute(module, images))
+    np.testing.assert_allclose(
+        keras.saving.load_model(tmp_path / "1.keras")(images),
+        expected / expected.sum(-1, keepdims=True),
+        atol=1e-4,
+    )
+    path = tmp_path / "in.weights.h5"
+    create_model("ResNet20", classes=7).save_weights(path)
+    found = run_json(
+        *("convert", path, tmp_path / "2.keras", "--network", "resnet20"),
+    )
+    assert len(found["converted"]) == 19
+    model = keras.saving.load_model(tmp_path / "2.keras")
+    assert model.output_shape == (None, 7)
 
 
 def test_convert_leaves_nothing_half_written(run, tmp_path, monkeypatch):

@@ -117,7 +117,7 @@ CASES = [
     # More hidden units than groups of the second pointwise convolution.
     Case((5, 5), 10, 4, (3, 3), reduction=2),
     Case((4, 5), 18, 6, (3, 2), reduction=2, groups=2),
-    # Padded as PyTorch does: even and odd sizes, groups, depthwise, even kernel.
+    # Padded on both sides: even and odd sizes, groups, depthwise, even kernel.
     Case((8, 7), 3, 4, (3, 3), 2, "symmetric"),
     Case((6, 8), 4, 6, (3, 3), 2, "symmetric", groups=2, data_format=_FIRST),
     Case((7, 6), 4, 8, (3, 3), 2, "symmetric", groups=4),

@@ -21,10 +21,17 @@ aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
 
 def add_arguments(parser):
     parser.add_argument(
-        "source", metavar="IN", help=".keras file of a functional model"
+        "source",
+        metavar="IN",
+        help=".keras file of a functional model, file of PyTorch, or weights",
     )
     parser.add_argument(
         "target", metavar="OUT", help=".keras file to write; must not exist"
+    )
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        help="the network that IN has the weights of (for .weights.h5)",
     )
     parser.add_argument(
         "--where",
@@ -43,7 +50,10 @@ def add_arguments(parser):
 
 def run(options):
     _check_target(options.target)
-    model = networks.load(options.source)
+    if options.network is None:
+        model = networks.load(options.source)
+    else:
+        model = networks.with_weights(options.network, options.source)
     converted = to_aw(model, options.where, reduction=options.reduction)
     with replacing(options.target) as path:
         converted.save(path)
