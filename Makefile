@@ -68,7 +68,7 @@ test-torch: venv
 		KERAS_BACKEND=torch $(PYTEST) $(CORE); \
 	else \
 		echo "Skipped the tests under PyTorch, which is not installed:" \
-			"$(BIN)/pip install torch==2.13.0"; \
+			"$(BIN)/pip install torch==2.13.0 timm"; \
 	fi
 
 # Exports from another backend than TensorFlow go through a second process.
