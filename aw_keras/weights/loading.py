@@ -46,9 +46,11 @@ class Receipt:
         left: Names of the layers of the file that the model does not have.
         arguments: What the file needs the network to be built with, and it
             was: `{"padding": "symmetric", ...}` for one of PyTorch.
-        preprocessing: What the images of such a file's authors went through:
-            the `channels` in order, and `mean` and `deviation` of each, for
-            values from 0 to 255. Empty for a file of Keras.
+        preprocessing: What images go through for such a file: the `channels`
+            in order, and `mean` and `deviation` of each, for values from 0 to
+            255. For a published file, of `aw_keras.weights.published`, it is
+            known, `size`, `crop` and `interpolation` too; for another it is
+            what is usual for such networks. Empty for a file of Keras.
     """
 
     path: str

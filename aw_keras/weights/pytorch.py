@@ -58,9 +58,9 @@ class Network:
         bottleneck: Whether the blocks are bottlenecks.
         attention: `"se"` or `None`.
         arguments: What the network has to be built with, beyond its name.
-        preprocessing: What the authors' images went through, as a dict:
-            `channels`, their order, and `mean` and `deviation` of each, for
-            values from 0 to 255.
+        preprocessing: What images usually go through for such networks, as a
+            dict: `channels`, their order, and `mean` and `deviation` of each,
+            for values from 0 to 255. The file does not say.
         source: Maps the name of a layer to a dict from the name of a variable
             in a weights file, such as `"vars/0"`, to its value.
     """

@@ -82,16 +82,21 @@ class CIFARBlock(torch.nn.Module):
 class CIFARNet(torch.nn.Module):
     """With projections, in chenyaofo's names; else akamaster's."""
 
-    def __init__(self, projection, classes=10):
+    def __init__(self, projection, blocks=1, classes=10):
         super().__init__()
         self.conv1 = torch.nn.Conv2d(3, 16, 3, padding=1, bias=False)
         self.bn1 = torch.nn.BatchNorm2d(16)
         channels = 16
         for stage, filters in enumerate((16, 32, 64), 1):
             stride = 1 if stage == 1 else 2
-            block = CIFARBlock(channels, filters, stride, projection)
-            setattr(self, f"layer{stage}", torch.nn.Sequential(block))
-            channels = filters
+            layers = []
+            for number in range(blocks):
+                strides = stride if number == 0 else 1
+                layers.append(
+                    CIFARBlock(channels, filters, strides, projection)
+                )
+                channels = filters
+            setattr(self, f"layer{stage}", torch.nn.Sequential(*layers))
         self.head = "fc" if projection else "linear"
         setattr(self, self.head, torch.nn.Linear(64, classes))
 
