@@ -1,6 +1,7 @@
 """From the body of a network to a model: input, classifier, weights."""
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from keras import layers
 
 from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.applications.topology import check_choice
-from aw_keras.weights import loading, pytorch
+from aw_keras.weights import loading, published, pytorch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,4 +148,13 @@ def _check_file(weights, name):
     raise ValueError(
         "Expected `weights` to be `None`, the path of a weights file"
         f"{pretrained}. Received: weights={weights} for name={name}"
+        + _close_names(weights)
     )
+
+
+def _close_names(weights):
+    """What a name of weights of others may have meant."""
+    networks = {file.name: file.architecture for file in published()}
+    close = difflib.get_close_matches(str(weights), networks, n=3, cutoff=0.8)
+    meant = ", ".join(f"{known} for {networks[known]}" for known in close)
+    return f"; did you mean {meant}?" if meant else ""

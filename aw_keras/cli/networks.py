@@ -151,7 +151,9 @@ def open_trained(options):
 def _is_path(source):
     known = source.lower() in map(str.lower, list_models())
     return not known and (
-        source.endswith(_SUFFIX) or os.sep in source or os.path.exists(source)
+        source.endswith((_SUFFIX, *tensors.SUFFIXES))
+        or os.sep in source
+        or os.path.exists(source)
     )
 
 
@@ -172,9 +174,9 @@ def _known(name):
 
 def load(path):
     """The model of a `.keras` file, not compiled, or of one of PyTorch."""
-    if os.path.isfile(path) and tensors.is_tensors(path):
-        return from_pytorch(path)
     _check_file(path)
+    if tensors.is_tensors(path):
+        return from_pytorch(path)
     try:
         return keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
@@ -192,6 +194,8 @@ def _check_file(path):
             f"Expected a {_SUFFIX} file or the name of a network (aw-keras "
             f"list). Received: MODEL={path}, which is no file"
         )
+    if tensors.is_tensors(path):
+        return
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):
         raise ValueError(
             f"Expected a file that `model.save('name{_SUFFIX}')` has written. "

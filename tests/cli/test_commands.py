@@ -10,6 +10,7 @@ from PIL import Image
 
 from aw_keras import AWConv2D
 from aw_keras.applications import create_model, list_models
+from aw_keras.applications.preprocessing import CIFAR_CLASSES
 from aw_keras.cli.commands import benchmark, doctor
 from aw_keras.cli.main import COMMANDS
 from tests.cli.conftest import NAME
@@ -165,6 +166,12 @@ def test_convert_weights(run_json, tmp_path):
     torch.save(module.state_dict(), tmp_path / "in.pth")
     found = run_json("convert", tmp_path / "in.pth", tmp_path / "1.keras")
     assert len(found["converted"]) == 7
+    assert "with padding='symmetric', shortcut='projection'" in found["weights"]
+    (image,) = run_json(
+        *("predict", tmp_path / "in.pth", "noise.png"),
+        *("--preprocessing", "cifar10", "--top", 1),
+    )["images"]
+    assert image["predictions"][0]["class"] in CIFAR_CLASSES["cifar10"]
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3))
     images = images.astype("float32")
     expected = np.exp(compute(module, images))

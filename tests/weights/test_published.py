@@ -161,6 +161,13 @@ def test_the_cache_of_the_hub(caches, tmp_path):
         store.locate(file)
 
 
+@pytest.mark.parametrize("name", ["akamaster/resnet32", "akamaster/resnet2"])
+def test_names_of_other_networks(name):
+    meant = "did you mean .*akamaster/resnet32 for ResNet32"
+    with pytest.raises(ValueError, match=f"weights={name} for.*{meant}"):
+        ResNet20(weights=name)
+
+
 def test_files_that_are_nowhere(caches):
     with pytest.raises(ConnectionError, match="download it from https://.*hub"):
         ResNet20(weights="akamaster/resnet20")

@@ -16,6 +16,7 @@ from aw_keras.layers import AWConv2D
 EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
 aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
+aw-keras convert seresnet50.safetensors aw_seresnet50.keras
 """
 
 
@@ -57,8 +58,10 @@ def run(options):
     converted = to_aw(model, options.where, reduction=options.reduction)
     with replacing(options.target) as path:
         converted.save(path)
+    receipt = getattr(model, "weights_receipt", None)
     return {
         "written": options.target,
+        "weights": str(receipt) if receipt else None,
         "converted": [
             layer.name
             for layer in converted._flatten_layers()
