@@ -191,8 +191,8 @@ def load(path):
 def _check_file(path):
     if not os.path.isfile(path):
         raise ValueError(
-            f"Expected a {_SUFFIX} file or the name of a network (aw-keras "
-            f"list). Received: MODEL={path}, which is no file"
+            f"Expected a {_SUFFIX} file, one of PyTorch or the name of a "
+            f"network (aw-keras list). Received: MODEL={path}, which is no file"
         )
     if tensors.is_tensors(path):
         return

@@ -178,7 +178,7 @@ def _unreadable(path, error):
 
 
 def _first_line(error):
-    return str(error).partition("\n")[0] or type(error).__name__
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _unwrapped(found):

@@ -12,13 +12,6 @@ import tf_keras
 from aw_keras.applications import create_model, feature_pyramid
 from aw_keras.detection import AWResNet, load_backbone, save_backbone
 from tests.applications.networks import soften
-from tests.weights.peers import (
-    needs_timm,
-    peer,
-    randomised,
-    stage_outputs,
-    torch,
-)
 
 SHAPE = (64, 32, 3)
 
@@ -110,9 +103,10 @@ def test_variants_cross(name, arguments, tmp_path):
     np.testing.assert_allclose(features / scale, expected / scale, atol=1e-5)
 
 
-@needs_timm
 def test_weights_of_pytorch(tmp_path):
     """Exactly, in a backbone that pads and strides as they need."""
+    from tests.weights.peers import peer, randomised, stage_outputs, torch
+
     module = randomised(peer("timm").create_model("resnet18"))
     path = tmp_path / "resnet18.pth"
     torch.save(module.state_dict(), path)

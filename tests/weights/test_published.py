@@ -13,7 +13,6 @@ from tests.weights.peers import (
     CIFARNet,
     compute,
     images,
-    needs_timm,
     peer,
     randomised,
     torch,
@@ -54,7 +53,6 @@ def test_networks_that_have_weights_of_others():
     assert list_models(pretrained="nobody/*") == []
 
 
-@needs_timm
 def test_preprocessing_of_timm():
     """Size and crop are one of the two that timm has for each."""
     timm = peer("timm")

@@ -19,7 +19,6 @@ from tests.weights.peers import (
     CIFARNet,
     compute,
     images,
-    needs_timm,
     peer,
     randomised,
     stage_outputs,
@@ -97,7 +96,6 @@ def check_network(module, path, size, **arguments):
     return model
 
 
-@needs_timm
 @pytest.mark.parametrize(
     "name",
     [
@@ -118,7 +116,6 @@ def test_networks_of_timm(name, tmp_path):
     assert model.count_params() == sum(sizes.values())
 
 
-@needs_timm
 @pytest.mark.parametrize("attention", [None, "se"])
 def test_warm_starts_of_attention(attention, tmp_path):
     module = tiny_timm(attention)
@@ -134,7 +131,6 @@ def test_warm_starts_of_attention(attention, tmp_path):
     assert keras.ops.convert_to_numpy(layer.attention_reduce_kernel).any()
 
 
-@needs_timm
 def test_torchvision(tmp_path):
     resnet = peer("torchvision.models.resnet")
     module = randomised(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1]))
@@ -264,7 +260,6 @@ def test_an_argument_that_the_file_contradicts(path):
         cifar_network(weights=path, padding="same")
 
 
-@needs_timm
 def test_strides_of_another_version(tmp_path):
     path = tmp_path / "network.pth"
     torch.save(tiny_timm().state_dict(), path)
@@ -331,7 +326,6 @@ def test_other_networks(kind, cifar, tmp_path):
         cifar_network(weights=path)
 
 
-@needs_timm
 @pytest.mark.parametrize(
     "arguments", [{"stem_type": "deep"}, {"avg_down": True}], ids=str
 )
