@@ -8,7 +8,6 @@ for them.
 
 import math
 import pathlib
-import pickle
 import zipfile
 from collections.abc import Mapping
 
@@ -133,15 +132,15 @@ def _read_pickle(path):
             weights_only=True,
             mmap=zipfile.is_zipfile(path),
         )
-    except pickle.UnpicklingError as error:
+    # What PyTorch raises for damaged files depends on where the damage is.
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise _unreadable(path, error) from error
         raise ValueError(
             "Expected a file with nothing but tensors in it: others could run "
             "anything. Save the `state_dict()` of the network alone. "
             f"Received: path={path} ({_first_line(error)})"
         ) from error
-    # What PyTorch raises for damaged files depends on where the damage is.
-    except Exception as error:
-        raise _unreadable(path, error) from error
     for key in _NESTED:
         if isinstance(content, Mapping) and isinstance(
             content.get(key), Mapping
