@@ -17,6 +17,7 @@ FAMILIES := $(patsubst %,tests/applications/test_%.py,\
 ONCE := aw_keras $(FAMILIES) tests/benchmarks tests/cli tests/detection \
 	tests/docs tests/exporting tests/explain/test_figures.py tests/zoo \
 	tests/test_files.py tests/test_notebooks.py tests/test_package.py \
+	tests/test_command.py tests/test_suggestions.py \
 	tests/weights/test_download.py tests/weights/test_published.py \
 	tests/weights/test_pytorch.py tests/weights/test_released.py
 CORE := tests $(ONCE:%=--ignore=%)

@@ -1,4 +1,5 @@
-"""Files and folders that are complete before they take their names."""
+"""Files and folders that are complete, and on the disk, before they take their
+names."""
 
 import contextlib
 import os
@@ -9,6 +10,9 @@ import tempfile
 @contextlib.contextmanager
 def replacing(path):
     """A path of the same name that takes the place of `path` without an error.
+
+    What was written is on the disk before the name is: neither an exception
+    nor a power failure leaves half of it under that name.
 
     Args:
         path: Path of a file or folder, which may exist, in a folder that
@@ -30,16 +34,33 @@ def replacing(path):
     with work as folder:
         new = pathlib.Path(folder, path.name)
         yield new
+        for written in [*new.rglob("*"), new]:
+            _sync(written)
         old = pathlib.Path(folder, f"old-{path.name}")
         if path.is_dir() and new.is_dir():
             # A folder cannot be replaced in one step, only moved away.
             path.rename(old)
         try:
             os.replace(new, path)
-        except OSError:
+        except BaseException:
             if old.exists():
                 old.rename(path)
             raise
+        _sync(path.absolute().parent)
+
+
+def replace_text(path, text):
+    """Writes a text file that is complete before it takes its name.
+
+    Args:
+        path: Path as for `replacing`.
+        text: What to write, as UTF-8.
+
+    Raises:
+        OSError: If it cannot be written. What `path` was, it still is.
+    """
+    with replacing(path) as new:
+        new.write_bytes(text.encode())
 
 
 @contextlib.contextmanager
@@ -59,3 +80,19 @@ def new_folder(out):
     pathlib.Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as new:
         yield new
+
+
+def _sync(path):
+    """Waits until a file, or the names in a folder, are on the disk."""
+    is_folder = path.is_dir()
+    try:
+        # Windows syncs only what may be written, and no folders.
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+    except OSError:
+        if is_folder:
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

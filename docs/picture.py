@@ -15,7 +15,6 @@ from matplotlib.patches import Rectangle
 
 from aw_keras import explain
 from aw_keras.applications import AWResNet20, cifar_resnet
-from aw_keras.explain.attention import variation
 from zoo import data
 
 PATH = pathlib.Path(__file__).with_name("attention.png")
@@ -126,7 +125,7 @@ def main(arguments=None):
     attention = explain.kernel_attention(
         model, cifar_resnet.preprocess_input(images)
     )
-    name = list(attention)[np.argmax(variation(attention))]
+    name = list(attention)[np.argmax(explain.variation(attention))]
     draw(images, CLASSES, attention, name).savefig(PATH)
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables of the README and of docs/ that are made from files.
+"""Writes the tables of the READMEs and of docs/ that are made from files.
 
     python -m docs.tables [--check]
 
@@ -16,16 +16,18 @@ import re
 import sys
 
 from aw_keras.applications import get_entry
+from docs import measurements
 from zoo import bccd_card, model_card, pages, quantize, table
 from zoo.recipe import Recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
+#: The pages that the tests run, and those with tables.
 PAGES = (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+WITH_TABLES = (*PAGES, ROOT / "benchmarks" / "README.md")
 
 _MARKED = re.compile(
     r"(?<=<!-- generated: )(\w+) -->\n.*?(?=^<!-- end -->)", re.M | re.S
 )
-_MEASUREMENTS = ROOT / "benchmarks" / "results"
 #: Parameters and multiply-adds of every network, which the tests count again.
 _COSTS = ROOT / "tests" / "applications" / "networks.csv"
 _SHORTLIST = (
@@ -156,7 +158,7 @@ def _step_speed(pattern):
 
 
 def _records(pattern):
-    paths = sorted(_MEASUREMENTS.glob(pattern))
+    paths = sorted(measurements.RESULTS.glob(pattern))
     return [json.loads(path.read_text()) for path in paths]
 
 
@@ -223,6 +225,7 @@ TABLES = {
     for function in (
         *(results, detection, costs, main_costs),
         *(layer_speed, network_speed, detection_speed, recipes, int8),
+        *measurements.TABLES,
     )
 }
 
@@ -236,7 +239,7 @@ def filled(text):
 
 def stale():
     """Paths of the pages that are not up to date."""
-    texts = {page: page.read_text("utf-8") for page in PAGES}
+    texts = {page: page.read_text("utf-8") for page in WITH_TABLES}
     return [page for page, text in texts.items() if filled(text) != text]
 
 

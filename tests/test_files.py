@@ -1,10 +1,12 @@
 """Files and folders that take their names when they are complete."""
 
+import os
 import pathlib
 
 import pytest
 
-from aw_keras.files import new_folder, replacing
+from aw_keras import files
+from aw_keras.files import new_folder, replace_text, replacing
 
 
 def tree(folder):
@@ -90,3 +92,32 @@ def test_new_folders_replace_nothing(tmp_path):
         with new_folder(path):
             pass
     assert pathlib.Path(path, "inside").read_text() == "new"
+
+
+def test_a_text_is_replaced_whole(tmp_path):
+    path = tmp_path / "log.csv"
+    replace_text(path, "first\n")
+    replace_text(path, "Ø\n")
+    assert path.read_bytes() == "Ø\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_content_is_on_the_disk_before_the_name(
+    kind, tmp_path, monkeypatch
+):
+    """And the name is, before anyone hears of it."""
+    path, synced = tmp_path / "name", []
+    fsync = os.fsync
+
+    def spy(descriptor):
+        found = os.fstat(descriptor)
+        synced.append((found.st_ino, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", spy)
+    with replacing(path) as new:
+        write(new, kind, "new")
+    for written in [path, *path.rglob("*")]:
+        assert (written.stat().st_ino, False) in synced
+    assert synced[-1] == (tmp_path.stat().st_ino, True)

@@ -71,6 +71,10 @@ def test_wheel_holds_the_library_only(wheel):
     }
     assert modules == {name for name in names if name.endswith(".py")}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    data = {
+        str(path.relative_to(ROOT)) for path in ROOT.glob("aw_keras/**/*.json")
+    }
+    assert data == {name for name in names if name.endswith(".json")}
 
 
 def test_wheel_metadata(wheel):
@@ -112,7 +116,9 @@ def test_import_adds_no_other_framework(backend):
 
 def test_import_without_tensorflow_under_jax():
     script = (
-        "import sys, aw_keras; "
+        "import sys, aw_keras, keras; "
+        # A model with the layer can be loaded now.
+        "assert keras.saving.get_registered_object('aw_keras>AWConv2D'); "
         "print(*{'tensorflow', 'tf_keras'} & set(sys.modules))"
     )
     assert run(sys.executable, "-c", script, cwd=ROOT).split() == []

@@ -21,6 +21,7 @@ import sys
 
 from matplotlib.figure import Figure
 
+from aw_keras.command import one_line_errors
 from aw_keras.detection import annotations, predict
 from aw_keras.detection.prepare import ANNOTATIONS, prepare
 from zoo import bccd_card, table
@@ -68,14 +69,16 @@ def draw(folders, bccd, data, path, count=3):
     axes = figure.subplots(len(shown) + 1, len(images), squeeze=False)
     pictures = {
         "annotated": [
-            predict.draw(image, _annotated(content, numbers[name]), _class)
+            predict.draw(
+                image, _annotated(content, numbers[name]), _class, scores=False
+            )
             for name, image in images.items()
         ]
     }
     for variant, folder in shown.items():
         detector = predict.Detector(str(folder / "exported"))
         pictures[variant] = [
-            predict.draw(image, detector(image, 0.5), detector.caption)
+            predict.draw(image, detector(image, 0.5), detector.name)
             for image in images.values()
         ]
     for row, (title, drawn) in zip(axes, pictures.items()):
@@ -98,8 +101,8 @@ def _annotated(content, image):
     ]
 
 
-def _class(found):
-    return CLASSES[found.label - 1]
+def _class(label):
+    return CLASSES[label - 1]
 
 
 def main(arguments=None, places=None):
@@ -133,4 +136,5 @@ def main(arguments=None, places=None):
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("zoo.bccd"):
+        main()

@@ -22,7 +22,7 @@ from aw_keras.detection import predict
 from aw_keras.detection.experiments import fasterrcnn_aw_resnetfpn_bccd
 from aw_keras.detection.export import export
 from aw_keras.detection.prepare import ANNOTATIONS
-from zoo.checkpoints import replace_text
+from aw_keras.files import replace_text
 from zoo.provenance import commit, processor
 
 #: What distinguishes the backbones.

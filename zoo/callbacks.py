@@ -8,6 +8,7 @@ import keras
 import rich.console
 import rich.progress
 
+from aw_keras.files import replace_text
 from zoo import checkpoints
 
 COLUMNS = (
@@ -95,7 +96,7 @@ class Recorder(keras.callbacks.Callback):
             writer = csv.DictWriter(text, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-            checkpoints.replace_text(self.out / "log.csv", text.getvalue())
+            replace_text(self.out / "log.csv", text.getvalue())
 
     def _write_scalars(self, row):
         if self.tensorboard:

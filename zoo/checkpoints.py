@@ -6,12 +6,13 @@ nothing before it is complete, and the one before it is kept.
 """
 
 import json
-import os
 import pathlib
 import warnings
 
 import keras
 import numpy as np
+
+from aw_keras.files import replacing
 
 KEPT = 2
 _RECORD = "record"
@@ -37,7 +38,8 @@ def save(folder, model, step, record, writes=True):
         return
     arrays[_RECORD] = np.array(json.dumps({"step": step, **record}))
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / f"{step:09d}.npz", lambda file: np.savez(file, **arrays))
+    with replacing(folder / f"{step:09d}.npz") as path:
+        np.savez(path, **arrays)
     for path in _paths(folder)[KEPT:]:
         path.unlink(missing_ok=True)
 
@@ -76,32 +78,6 @@ def restore(folder, model):
             f"again. Received: {', '.join(map(str, paths))}"
         )
     return {"step": 0}
-
-
-def replace(path, write):
-    """Writes a file that is complete before it takes its name.
-
-    Args:
-        path: `pathlib.Path`.
-        write: Function of a binary file.
-
-    Raises:
-        OSError: If it cannot be written. What `path` was, it still is.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def replace_text(path, text):
-    """`replace`, of a text."""
-    replace(path, lambda file: file.write(text.encode()))
 
 
 def _paths(folder):

@@ -1,9 +1,10 @@
 """Labelled images from wherever they are, behind one function.
 
 `load` takes the name of an embedded data set, a folder of class folders, a tar
-archive of one, or the name of a data set of TensorFlow Datasets. It gives
-NumPy arrays, or what reads the images one by one when they do not all fit.
-Archives are read in place: nothing is ever unpacked to the disk.
+archive of one, a file of NumPy arrays, or the name of a data set of TensorFlow
+Datasets. It gives NumPy arrays, or what reads the images one by one when they
+do not all fit. Archives are read in place: nothing is ever unpacked to the
+disk.
 """
 
 import dataclasses
@@ -54,9 +55,12 @@ def load(source, encoded=False):
         source: `"digits"` for scikit-learn's 1,797 handwritten digits of 8x8
             grey pixels; or the path of a folder that holds
             `train/<class>/<image>` and `test/<class>/<image>`; or the path of
-            a tar archive of such a folder, in any compression; or a name of
-            TensorFlow Datasets, where that is installed. Images become RGB;
-            all must have one size. Files that are not images are ignored.
+            a tar archive of such a folder, in any compression; or the path
+            of an `.npz` file of the uint8 images `x_train` and `x_test`, the
+            integers `y_train` and `y_test` and the names `classes`; or a name
+            of TensorFlow Datasets, where that is installed. Images of files
+            become RGB; all must have one size. Files that are not images are
+            ignored.
         encoded: Whether to leave the images to be read later, of any size.
             Those of an archive stay in memory as they are encoded.
 
@@ -66,8 +70,9 @@ def load(source, encoded=False):
     Raises:
         FileNotFoundError: If there is no such file or folder.
         ValueError: If the file is no tar archive, if a split has no images,
-            if the test split has a class that the training split lacks, or
-            if an image cannot be read or has another size.
+            if the test split has a class that the training split lacks, if
+            an image cannot be read or has another size, or if arrays do not
+            fit together.
     """
     if source == "digits":
         return _digits()
@@ -78,10 +83,12 @@ def load(source, encoded=False):
 
             return tfds.load(str(source), encoded)
         raise FileNotFoundError(
-            "Expected `source` to be 'digits', the path of a folder or a tar "
-            "archive, or, with tensorflow-datasets installed, a name of "
-            f"TensorFlow Datasets. Received: source={source}"
+            "Expected `source` to be 'digits', the path of a folder, a tar "
+            "archive or an .npz file, or, with tensorflow-datasets installed, "
+            f"a name of TensorFlow Datasets. Received: source={source}"
         )
+    if path.suffix == ".npz":
+        return _arrays(path)
     files = _folder_files(path) if path.is_dir() else _tar_files(path)
     splits = {"train": ([], []), "test": ([], [])}
     for split, label, name, read in files:
@@ -103,6 +110,70 @@ def take(dataset, limit, seed):
         x_test=dataset.x_test[test],
         y_test=dataset.y_test[test],
     )
+
+
+def hold_out(dataset, count):
+    """Measures on random images of the training split, not on the test split.
+
+    What is chosen by such measurements is chosen without the test split.
+
+    Args:
+        dataset: `Dataset`.
+        count: Integer, number of images that the training loses. Which ones
+            depends on the number of all images alone.
+
+    Returns:
+        A `Dataset` whose test split is these images.
+
+    Raises:
+        ValueError: If no image would be left.
+    """
+    images = len(dataset.x_train)
+    if not 0 < count < images:
+        raise ValueError(
+            f"Expected to hold out fewer than all {images} training images. "
+            f"Received: holdout={count}"
+        )
+    order = np.random.default_rng(0).permutation(images)
+    held, kept = np.sort(order[:count]), np.sort(order[count:])
+    return dataclasses.replace(
+        dataset,
+        x_train=dataset.x_train[kept],
+        y_train=dataset.y_train[kept],
+        x_test=dataset.x_train[held],
+        y_test=dataset.y_train[held],
+    )
+
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+
+
+def _arrays(path):
+    """The `Dataset` of an `.npz` file."""
+    try:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in _ARRAYS}
+    # What NumPy and zipfile raise for damaged files depends on the damage.
+    except Exception as error:
+        raise ValueError(
+            f"Expected an .npz file of the arrays {', '.join(_ARRAYS)}. "
+            f"Received: {path} ({error})"
+        ) from error
+    *_, classes = arrays.values()
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        fits = x.ndim == 4 and x.dtype == "uint8" and y.shape == x.shape[:1]
+        whole = np.issubdtype(y.dtype, np.integer) and len(y)
+        if not fits or not whole or not set(y) <= set(range(len(classes))):
+            raise ValueError(
+                f"Expected x_{split} to be uint8 images (samples, height, "
+                f"width, channels) and y_{split} places in `classes`. "
+                f"Received: {path} with x_{split} of {x.dtype} {x.shape}, "
+                f"y_{split} of {y.dtype} {y.shape}"
+            )
+        arrays[f"y_{split}"] = y.astype("int64")
+    del arrays["classes"]
+    return Dataset(tuple(map(str, classes)), **arrays)
 
 
 def _digits():

@@ -33,6 +33,7 @@ class Devices:
 
     Args:
         kind: `distribute` of a recipe.
+        compiled: `jit_compile` of a recipe.
 
     Attributes:
         count: Number of devices that share a batch.
@@ -44,11 +45,11 @@ class Devices:
         ValueError: If the backend is not the one of this kind.
     """
 
-    def __init__(self, kind):
+    def __init__(self, kind, compiled="auto"):
         self.count = 1
         self.processes = 1
         self.is_chief = True
-        self.model = keras.Model
+        self.model = _model(compiled)
         self._strategy = None
         self._distribution = None
         if kind is None:
@@ -101,6 +102,15 @@ class Devices:
             for layer in network.layers:
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
+
+
+def _model(compiled):
+    """Class of the models to train on one device."""
+    if compiled is True and keras.backend.backend() == "torch":
+        from zoo.compiled import CompiledModel
+
+        return CompiledModel
+    return keras.Model
 
 
 def _accelerator():

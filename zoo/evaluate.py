@@ -17,8 +17,9 @@ import sys
 
 import numpy as np
 
+from aw_keras.command import refuse
+from aw_keras.files import replace_text, replacing
 from zoo import data
-from zoo.checkpoints import replace, replace_text
 from zoo.network import build, on_pixels, preprocessing_for
 from zoo.recipe import Recipe
 
@@ -120,7 +121,8 @@ def draw_confusion(confusion, class_names, path):
         axis.set_yticks(places, class_names)
     axis.set(xlabel="predicted", ylabel="true")
     figure.colorbar(picture, shrink=0.7)
-    replace(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    with replacing(path) as new:
+        figure.savefig(new, dpi=120)
 
 
 def _probabilities(model, dataset, batch_size):
@@ -214,7 +216,7 @@ def _check(source):
     checked = check.check(source)
     print(check.report(checked))
     if not all(good for _, _, good in checked):
-        raise ValueError("Expected the published accuracies.")
+        sys.exit("zoo.evaluate: Expected the published accuracies.")
 
 
 def main(arguments=None):
@@ -237,7 +239,7 @@ def main(arguments=None):
                 options.out / "confusion.png",
             )
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.evaluate: {error}")
+        refuse("zoo.evaluate", error)
     found.pop("confusion")
     print(json.dumps(found, indent=2))
 

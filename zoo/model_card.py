@@ -42,7 +42,9 @@ names = decode_predictions(probabilities)
 ```
 
 `images` are arrays `(samples, {height}, {width}, 3)` of red, green and blue
-from 0 to 255.{newer}
+from 0 to 255. A model that was saved whole, as `model.save("mine.keras")`
+does, is loaded by `keras.saving.load_model` after `import aw_keras`, and not
+without.{newer}
 
 ## Training
 

@@ -20,7 +20,7 @@ from aw_keras.applications.preprocessing import (
 ATTENTION = "attention_"
 
 #: Parts of the names of weights that weight decay spares. No normalisation
-#: would give attention back what it takes (`zoo/ablation.md`).
+#: would give attention back what it takes.
 SPARED = ("bias", "beta", "gamma", ATTENTION)
 
 _PUBLISHED = {**CIFAR, "imagenet2012": IMAGENET}

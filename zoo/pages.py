@@ -15,9 +15,9 @@ import re
 import statistics
 import sys
 
+from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest
-from zoo import ablation, bccd_card, model_card, table
-from zoo.checkpoints import replace, replace_text
+from zoo import bccd_card, model_card, study, table
 
 #: Top-1 accuracies in percent that papers state, on the original images. He et
 #: al., Table 6; Huang et al., Table 2; Hu et al., Table 4.
@@ -56,12 +56,11 @@ lowest seed. Its card says which accuracy that one has.
 
 _STUDIES = (
     (
-        ablation,
+        study,
         """
-[The ablation]({path}) changes the attention branch of AW-ResNet-20, one thing
-at a time.
+[The study]({path}) compares attention branches of AW-ResNet-20.
 """,
-        "ablation.md",
+        "study.md",
     ),
     (
         bccd_card,
@@ -281,12 +280,8 @@ def _draw(path, curves, digest):
     )
     axis.grid(alpha=0.3)
     axis.legend(title="network (seeds)")
-    replace(
-        path,
-        lambda file: figure.savefig(
-            file, format="png", dpi=120, metadata={"Curves": digest}
-        ),
-    )
+    with replacing(path) as new:
+        figure.savefig(new, dpi=120, metadata={"Curves": digest})
 
 
 def _accuracies(path):

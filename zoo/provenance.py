@@ -1,5 +1,6 @@
 """Where a result comes from: the state of the code, the processor."""
 
+import os
 import pathlib
 import subprocess
 
@@ -23,5 +24,6 @@ def commit():
 def processor():
     """The processor in words, such as `"AMD EPYC, 2 cores"`."""
     found = machine()
-    cores = found["cores"]
+    threads = int(os.environ.get("OMP_NUM_THREADS") or found["cores"])
+    cores = min(threads, found["cores"])
     return f"{found['processor']}, {cores} core{'s' if cores > 1 else ''}"

@@ -19,14 +19,15 @@ import dataclasses
 import io
 import itertools
 import json
-import os
 import pathlib
-import sys
+import shutil
+import tempfile
 
 from aw_keras.applications import create_model
+from aw_keras.command import refuse
+from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest
 from zoo import pages, table
-from zoo.checkpoints import replace_text
 from zoo.recipe import Recipe
 
 #: Of the learning curves, what is worth keeping.
@@ -224,14 +225,14 @@ def _stored(run, network, places):
     """Puts the weights of a run where released files are."""
     row, folder = run.row, places.zoo / "weights"
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"partial-{os.getpid()}.weights.h5"
-    try:
-        network.save_weights(partial)
-        sha256, size = manifest.sha256_of(partial), partial.stat().st_size
+    with tempfile.TemporaryDirectory() as scratch:
+        # The name says what is in it.
+        made = pathlib.Path(scratch, "model.weights.h5")
+        network.save_weights(made)
+        sha256, size = manifest.sha256_of(made), made.stat().st_size
         name = f"{row.model.lower()}-{run.dataset}-{sha256[:8]}.weights.h5"
-        os.replace(partial, folder / name)
-    finally:
-        partial.unlink(missing_ok=True)
+        with replacing(folder / name) as new:
+            shutil.copyfile(made, new)
     return manifest.ReleasedFile(
         architecture=row.model,
         dataset=run.dataset,
@@ -279,7 +280,7 @@ def main(arguments=None):
     try:
         publish([read_run(folder) for folder in options.runs])
     except (KeyError, OSError, ValueError) as error:
-        sys.exit(f"zoo.publish: {error}")
+        refuse("zoo.publish", error)
     for file in manifest.read():
         print(f"{file.name}: {file.top1:.2f} %, seeds {list(file.seeds)}")
 

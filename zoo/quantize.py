@@ -16,6 +16,7 @@ import numpy as np
 import rich.progress
 
 from aw_keras import export
+from aw_keras.command import one_line_errors
 from zoo import data, table
 from zoo.check import network_of, trained_on
 from zoo.evaluate import measures
@@ -102,4 +103,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("zoo.quantize"):
+        main()

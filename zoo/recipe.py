@@ -40,6 +40,8 @@ class Recipe:
             memory; else the height and width in pixels that images of any
             size are cropped and resized to as they are read.
         limit: Number of random images to use of each split, `None` for all.
+        holdout: Number of training images that are measured on in the place of
+            the test split, and not trained on; 0 for none.
         batch_size: Number of images of a step, over all devices. Those that
             an epoch's last whole batch leaves over are left out.
         learning_rate: Learning rate after the warm-up.
@@ -64,7 +66,8 @@ class Recipe:
             them at the end; 0 for none.
         seed: Decides weights, order and augmentation.
         dtype: Dtype policy of the network, such as `"mixed_bfloat16"`.
-        jit_compile: Whether to compile with XLA; `"auto"` leaves it to Keras.
+        jit_compile: Whether to compile the whole step, by XLA or PyTorch's
+            compiler; `"auto"` leaves it to Keras.
         steps_per_execution: Steps between two looks at the clock; the largest
             divisor of an epoch's steps up to it is taken.
         distribute: `None` for one device; `"mirrored"`, `"multi_worker"` or
@@ -82,6 +85,7 @@ class Recipe:
     dataset: str | None = None
     image_size: int | None = None
     limit: int | None = None
+    holdout: int = 0
     batch_size: int = 128
     learning_rate: float = 0.1
     attention_rate: float = 1.0
@@ -192,7 +196,9 @@ _RANGES = {
         ("epochs", "batch_size", "limit", "image_size", "steps_per_execution"),
         (1, _MANY),
     ),
-    **dict.fromkeys(("crop_padding", "seed", "warmup_epochs"), (0, _MANY)),
+    **dict.fromkeys(
+        ("crop_padding", "holdout", "seed", "warmup_epochs"), (0, _MANY)
+    ),
     **dict.fromkeys(
         ("momentum", "ema", "label_smoothing"),
         (0, 0.99999),

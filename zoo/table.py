@@ -12,8 +12,8 @@ import typing
 
 from aw_keras.applications import list_models
 from aw_keras.applications.variants import VARIANTS
+from aw_keras.files import replace_text
 from aw_keras.weights import manifest
-from zoo.checkpoints import replace_text
 
 #: What forms of a data set are called beside every figure, by file names.
 _LABELS = {

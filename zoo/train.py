@@ -14,11 +14,13 @@ The folder of the run then holds:
 - `model.weights.h5`: the trained network as the library has it, without the
   normalisation of pixels: `AWResNet20(weights=...)`.
 - `metrics.json`: the result on the test split. It is written last.
+- `.lock`: held while a process trains there; another one is refused.
 
 The test split only measures: nothing is chosen by it.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
@@ -26,10 +28,12 @@ import pathlib
 import signal
 import sys
 
+import filelock
 import keras
 
 from aw_keras.applications import complexity
-from aw_keras.files import replacing
+from aw_keras.command import refuse
+from aw_keras.files import replace_text, replacing
 from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
 from zoo.distribute import Devices, check_backend
@@ -45,6 +49,8 @@ _load = functools.lru_cache(maxsize=1)(data.load)
 def load_data(recipe):
     """The `zoo.data.Dataset` of a recipe."""
     dataset = _load(recipe.data, recipe.image_size is not None)
+    if recipe.holdout:
+        dataset = data.hold_out(dataset, recipe.holdout)
     if recipe.limit is None:
         return dataset
     return data.take(dataset, recipe.limit, recipe.seed)
@@ -61,7 +67,7 @@ def claim(out, recipe):
     owner = out / "run.json"
     wanted = dataclasses.asdict(recipe)
     if not owner.exists():
-        checkpoints.replace_text(owner, _json(wanted))
+        replace_text(owner, _json(wanted))
         return
     found = json.loads(owner.read_text())
     differences = [
@@ -74,6 +80,27 @@ def claim(out, recipe):
             f"Expected the recipe of the run in {out}. "
             f"Received: {', '.join(differences)}"
         )
+
+
+@contextlib.contextmanager
+def locked(out):
+    """Keeps every other training out of the folder of a run.
+
+    Raises:
+        BlockingIOError: If another process trains there.
+    """
+    lock = filelock.FileLock(out / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(
+            "Expected a folder in which no other process trains. "
+            f"Received: {out}"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def train(recipe, dataset, out, stop=lambda: False):
@@ -98,7 +125,7 @@ def train(recipe, dataset, out, stop=lambda: False):
             checkpoints are damaged.
     """
     keras.utils.set_random_seed(recipe.seed)
-    devices = Devices(recipe.distribute)
+    devices = Devices(recipe.distribute, recipe.jit_compile)
     preprocessing = preprocessing_for(recipe, dataset)
     steps = pipeline.steps_per_epoch(dataset, recipe)
     with devices.scope():
@@ -134,11 +161,11 @@ def train(recipe, dataset, out, stop=lambda: False):
         "keras": keras.__version__,
         "commit": commit(),
     }
-    checkpoints.replace_text(out / "metrics.json", _json(metrics))
+    replace_text(out / "metrics.json", _json(metrics))
     return metrics
 
 
-def fit(model, recipe, dataset, out, devices, stop):
+def fit(model, recipe, dataset, out, devices, stop, callbacks=()):
     """Trains to the last epoch, from the last checkpoint if there is one."""
     steps = pipeline.steps_per_epoch(dataset, recipe)
     model.optimizer.build(model.trainable_variables)
@@ -158,6 +185,7 @@ def fit(model, recipe, dataset, out, devices, stop):
                 callbacks=[
                     Recorder(out, record, steps, devices, stop),
                     progress,
+                    *callbacks,
                 ],
                 verbose=0,
             )
@@ -201,9 +229,13 @@ class Signals:
         signal.signal(number, signal.SIG_DFL)
 
 
-def add_recipe_arguments(parser):
+def add_recipe_arguments(parser, optional=False):
     """Adds a recipe and what differs from it to an `ArgumentParser`."""
-    parser.add_argument("recipe", help="YAML file, see zoo/recipes/")
+    parser.add_argument(
+        "recipe",
+        nargs="?" if optional else None,
+        help="YAML file, see zoo/recipes/",
+    )
     parser.add_argument(
         "--set",
         nargs="+",
@@ -240,15 +272,18 @@ def main(arguments=None):
             return
         dataset = load_data(recipe)
     except (OSError, ValueError) as error:
-        sys.exit(f"zoo.train: {error}")
+        refuse("zoo.train", error)
     signals = Signals()
     try:
-        metrics = train(recipe, dataset, out, signals)
+        # Each worker of several trains in it, and one of them writes.
+        shared = recipe.distribute == "multi_worker"
+        with contextlib.nullcontext() if shared else locked(out):
+            metrics = train(recipe, dataset, out, signals)
     except Stopped:
         print("Stopped and saved. The same command goes on from here.")
         sys.exit(128 + signals.received)
     except OSError as error:
-        sys.exit(f"zoo.train: {error}")
+        refuse("zoo.train", error)
     if metrics:
         print(f"Test accuracy {metrics['top1']:.2%}, all of it in {out}.")
 

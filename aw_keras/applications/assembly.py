@@ -1,8 +1,8 @@
 """From the body of a network to a model: input, classifier, weights."""
 
 import dataclasses
-import difflib
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +11,7 @@ from keras import layers
 
 from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.applications.topology import check_choice
+from aw_keras.suggestions import did_you_mean
 from aw_keras.weights import loading, published, pytorch
 
 
@@ -137,6 +138,19 @@ def resolved(weights, given, defaults):
 def _check_file(weights, name):
     if isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights):
         return
+    others = {file.name: file.architecture for file in published()}
+    if str(weights) in others:
+        raise ValueError(
+            f"Expected `weights` of this network. Received: weights={weights} "
+            f"for name={name}, which are those of {others[str(weights)]}"
+        )
+    path = pathlib.PurePath(str(weights))
+    if path.suffix or path.name != str(weights):
+        raise ValueError(
+            "Expected `weights` to be the path of a weights file. Received: "
+            f"weights={weights} for name={name}: no such file"
+            + did_you_mean(weights, others)
+        )
     owners = {}
     for model in list_models(pretrained=True):
         for known in get_entry(model).weights:
@@ -148,13 +162,5 @@ def _check_file(weights, name):
     raise ValueError(
         "Expected `weights` to be `None`, the path of a weights file"
         f"{pretrained}. Received: weights={weights} for name={name}"
-        + _close_names(weights)
+        + did_you_mean(weights, owners)
     )
-
-
-def _close_names(weights):
-    """What a name of weights of others may have meant."""
-    networks = {file.name: file.architecture for file in published()}
-    close = difflib.get_close_matches(str(weights), networks, n=3, cutoff=0.8)
-    meant = ", ".join(f"{known} for {networks[known]}" for known in close)
-    return f"; did you mean {meant}?" if meant else ""

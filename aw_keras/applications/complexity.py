@@ -124,6 +124,16 @@ def _(layer: layers.EfficientChannelAttention):
 
 
 @_of_layer.register
+def _(layer: layers.GatherExcite):
+    shape, total = layer.output.shape, 0
+    for inner in layer.gather_layers:
+        shape = tuple(inner.compute_output_shape(shape))
+        if isinstance(inner, keras.layers.DepthwiseConv2D):
+            total += _area(shape, layer.data_format) * _size(inner.kernel)
+    return total
+
+
+@_of_layer.register
 def _(layer: layers.NonLocal):
     positions = context = _positions(layer)
     if layer.subsample:
@@ -166,10 +176,15 @@ def _size(*weights):
 
 def _extents(layer):
     """Height and width of the layer's output."""
-    shape = layer.output.shape
-    if layer.data_format == "channels_last":
-        return _known(shape[1:3])
-    return _known(shape[2:])
+    return _spatial(layer.output.shape, layer.data_format)
+
+
+def _spatial(shape, data_format):
+    return _known(shape[1:3] if data_format == "channels_last" else shape[2:])
+
+
+def _area(shape, data_format):
+    return math.prod(_spatial(shape, data_format))
 
 
 def _positions(layer):

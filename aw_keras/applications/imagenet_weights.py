@@ -7,6 +7,7 @@ import keras
 
 from aw_keras.applications import topology
 from aw_keras.weights import loading
+from aw_keras.weights.download import by_keras
 from aw_keras.weights.warm_start import add_attention
 
 #: By the number of blocks of their stages.
@@ -29,6 +30,10 @@ def warm_start(model, adapt, *, peer, include_top):
 
     Returns:
         An `aw_keras.weights.Receipt`.
+
+    Raises:
+        ConnectionError: If they have to be downloaded and cannot be.
+        ValueError: If they do not fit.
     """
     source = _peer_variables(peer, include_top)
     _fold_biases(source)
@@ -39,9 +44,10 @@ def warm_start(model, adapt, *, peer, include_top):
 
 def _peer_variables(peer, include_top):
     """The variables of the network of `keras.applications`."""
-    model = getattr(keras.applications, peer)(
-        weights="imagenet", include_top=include_top
-    )
+    with by_keras(f"the weights of keras.applications.{peer}"):
+        model = getattr(keras.applications, peer)(
+            weights="imagenet", include_top=include_top
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "peer.weights.h5")
         model.save_weights(path)

@@ -8,6 +8,7 @@ from keras.applications import imagenet_utils
 
 from aw_keras.applications.topology import check_choice
 from aw_keras.ops.validation import standard_data_format
+from aw_keras.weights.download import by_keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +105,10 @@ def decode_imagenet(preds, top=5):
 
     Raises:
         ValueError: If `preds` has another shape.
+        ConnectionError: If the names cannot be downloaded.
     """
-    return imagenet_utils.decode_predictions(preds, top)
+    with by_keras("the names of the classes of ImageNet"):
+        return imagenet_utils.decode_predictions(preds, top)
 
 
 def preprocess_cifar(x, data_format=None, dataset="cifar10"):

@@ -1,12 +1,12 @@
 """What networks there are, and what is known about each."""
 
 import dataclasses
-import difflib
 import fnmatch
 import types
 from collections.abc import Callable, Mapping
 
 from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.suggestions import did_you_mean
 from aw_keras.weights.manifest import published
 
 _entries = {}
@@ -136,9 +136,8 @@ def get_entry(name):
     """
     key = str(name).lower()
     if key not in _entries:
-        close = difflib.get_close_matches(key, _entries, n=5)
-        names = [_entries[match].name for match in close] or list_models()
         raise ValueError(
-            f"Expected `name` to be one of {names}. Received: name={name}"
+            "Expected `name` to be one of `list_models()`. Received: "
+            f"name={name}" + did_you_mean(name, list_models())
         )
     return _entries[key]

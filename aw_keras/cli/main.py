@@ -3,18 +3,23 @@
 A command is a module: its docstring is its description, with `DESCRIPTION` if
 it has one, `EXAMPLES` end its help, `add_arguments` declares what it takes,
 `run` returns a result that JSON can hold, and `show` prints that for people.
+Its `exit_code`, if it has one, makes the exit code from the result.
+
+What imports a framework is imported in `run`, once the arguments are known to
+be good: nobody waits for TensorFlow to be told of a misspelt option.
 """
 
 import argparse
 import contextlib
 import importlib
 import json
-import logging
 import os
 import sys
 import textwrap
 
 import aw_keras
+from aw_keras.cli.quiet import quiet_frameworks
+from aw_keras.command import DONE, REFUSED, one_line_errors
 
 COMMANDS = (
     "list",
@@ -27,21 +32,17 @@ COMMANDS = (
     "doctor",
 )
 
-#: Exit codes.
-DONE, PROBLEM, REFUSED, INTERRUPTED = 0, 1, 2, 130
-
-_LONGEST_MESSAGE = 500  # characters: some errors list every layer
-
 _EPILOG = """\
 exit codes:
   0  done
   1  `doctor` has found a problem
-  2  a wrong argument, file, name or image: one line says what to do
+  2  a wrong argument, file, name or image, or no connection: one line says
+     what to do
 
 examples:
   aw-keras list 'aw*50' --pretrained
   aw-keras predict AWResNet50 cat.jpg
-  aw-keras export AWResNet50 model.onnx --format onnx
+  aw-keras export AWResNet50 model.onnx
 """
 
 
@@ -53,14 +54,22 @@ def main(arguments=None):
 
     Returns:
         The exit code.
+
+    Raises:
+        SystemExit: With an exit code, if the command could not do its work.
     """
-    options = _parser().parse_args(arguments)
-    # Its advice about retracing is for programmers.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    try:
+    with one_line_errors("aw-keras"):
+        options = _parser().parse_args(arguments)
+    with one_line_errors(f"aw-keras {options.name}"), quiet_frameworks():
         # Downloads and frameworks print; the result has stdout for itself.
         with contextlib.redirect_stdout(sys.stderr):
             result = options.command.run(options)
+        _print(result, options)
+        return getattr(options.command, "exit_code", _done)(result)
+
+
+def _print(result, options):
+    try:
         if options.json:
             print(json.dumps(result, indent=2))
         else:
@@ -69,15 +78,6 @@ def main(arguments=None):
     except BrokenPipeError:
         # What reads has seen enough, as in `aw-keras list | head`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
-        message = textwrap.shorten(str(error), _LONGEST_MESSAGE)
-        print(f"aw-keras {options.name}: {message}", file=sys.stderr)
-        return REFUSED
-    else:
-        return getattr(options.command, "exit_code", _done)(result)
-    return DONE
 
 
 def _done(result):

@@ -1,45 +1,29 @@
 """The argument MODEL: a registered network or a file, opened."""
 
+import contextlib
 import dataclasses
-import difflib
 import os
 import pathlib
+import sys
 import zipfile
 from typing import Any
 
-import keras
-import numpy as np
-
-from aw_keras.applications import (
-    create_model,
-    from_pytorch,
-    get_entry,
-    list_models,
-)
-from aw_keras.applications.preprocessing import (
-    CIFAR,
-    CIFAR_CLASSES,
-    IMAGENET,
-    Preprocessing,
-    decode_imagenet,
-)
-from aw_keras.weights import loading, tensors
+from aw_keras import suffixes
+from aw_keras.cli import catalogue
+from aw_keras.suggestions import did_you_mean
 
 _SUFFIX = ".keras"
 
-#: What `--preprocessing` takes.
-PREPROCESSINGS = {
-    "imagenet": IMAGENET,
-    **CIFAR,
-    "signed": Preprocessing("RGB", (127.5,) * 3, (127.5,) * 3),
-    "unit": Preprocessing("RGB", (0.0,) * 3, (255.0,) * 3),
-    "none": None,
-}
+_MODEL = (
+    "Expected the name of a network (see aw-keras list), or a file of Keras "
+    f"({_SUFFIX}) or PyTorch. Received: MODEL="
+)
 
-_CLASSES = {
-    "imagenet": 1000,
-    **{dataset: len(names) for dataset, names in CIFAR_CLASSES.items()},
-}
+#: What `--preprocessing` takes: what `_preprocessings` has.
+PREPROCESSINGS = ("imagenet", "cifar10", "cifar100", "signed", "unit", "none")
+
+#: How many classes the data sets have that weights are released for.
+_CLASSES = {"imagenet": 1000, "cifar10": 10, "cifar100": 100}
 
 DESCRIPTION = """\
 MODEL is the name of a network with its released weights (aw-keras list
@@ -69,20 +53,57 @@ class Network:
     @property
     def preprocessing(self):
         """`Preprocessing`, or `None`."""
-        return PREPROCESSINGS[self.dataset]
+        return _preprocessings()[self.dataset]
 
     def class_names(self):
-        """Names of the classes, or `None` if they are not known."""
+        """Names of the classes, or `None` if they are not known.
+
+        Raises:
+            ConnectionError: If Keras has to download them, and cannot.
+        """
+        import numpy as np
+
+        from aw_keras.applications import preprocessing
+
         counts = [tensor.shape[-1] for tensor in self.model.outputs]
         if counts != [_CLASSES.get(self.dataset)]:
             return None
-        if self.dataset in CIFAR_CLASSES:
-            return CIFAR_CLASSES[self.dataset]
-        try:
-            return [row[0][1] for row in decode_imagenet(np.eye(1000), 1)]
-        # Keras raises a bare Exception if it cannot download the names.
-        except Exception:
-            return None
+        if self.dataset in preprocessing.CIFAR_CLASSES:
+            return preprocessing.CIFAR_CLASSES[self.dataset]
+        with _downloads():
+            best = preprocessing.decode_imagenet(np.eye(1000), 1)
+        return [row[0][1] for row in best]
+
+
+def _preprocessings():
+    from aw_keras.applications.preprocessing import (
+        CIFAR,
+        IMAGENET,
+        Preprocessing,
+    )
+
+    return {
+        "imagenet": IMAGENET,
+        **CIFAR,
+        "signed": Preprocessing("RGB", (127.5,) * 3, (127.5,) * 3),
+        "unit": Preprocessing("RGB", (0.0,) * 3, (255.0,) * 3),
+        "none": None,
+    }
+
+
+@contextlib.contextmanager
+def _downloads():
+    """Shows the progress of downloads only where someone can see it."""
+    from keras import config
+
+    shown = config.is_interactive_logging_enabled()
+    if not sys.stderr.isatty():
+        config.disable_interactive_logging()
+    try:
+        yield
+    finally:
+        if shown:
+            config.enable_interactive_logging()
 
 
 def add_model(parser):
@@ -112,14 +133,24 @@ def open_any(source):
     """The model of an argument MODEL; that of a name has random weights."""
     if _is_path(source):
         return load(source)
-    return create_model(_known(source).name)
+    name = _known(source)["name"]
+    from aw_keras.applications import create_model
+
+    return create_model(name)
 
 
 def with_weights(name, path):
     """The network of a name with the weights of a file."""
-    entry = _known(name)
-    _check_weights(path, entry)
-    return create_model(entry.name, weights=path, classes=_classes_in(path))
+    name = _known(name)["name"]
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"Expected a file with the weights of {name}. Received: {path}, "
+            "which is no file"
+        )
+    classes = _classes_in(path)
+    from aw_keras.applications import create_model
+
+    return create_model(name, weights=path, classes=classes)
 
 
 def open_trained(options):
@@ -139,44 +170,46 @@ def open_trained(options):
         return Network(load(options.model), options.model, dataset)
     entry = _known(options.model)
     weights = options.weights or _released(entry)
-    if weights in entry.weights:
+    if weights in entry["weights"]:
         dataset, classes = weights, _CLASSES[weights]
     else:
         _check_weights(weights, entry)
         dataset, classes = _said(options, weights), _classes_in(weights)
-    model = create_model(entry.name, weights=weights, classes=classes)
+    from aw_keras.applications import create_model
+
+    with _downloads():
+        model = create_model(entry["name"], weights=weights, classes=classes)
     return Network(model, weights, options.preprocessing or dataset)
 
 
 def _is_path(source):
-    known = source.lower() in map(str.lower, list_models())
-    return not known and (
-        source.endswith((_SUFFIX, *tensors.SUFFIXES))
+    return catalogue.find(source) is None and (
+        source.endswith(_SUFFIX)
+        or suffixes.is_pytorch(source)
         or os.sep in source
         or os.path.exists(source)
     )
 
 
 def _known(name):
-    try:
-        return get_entry(name)
-    except ValueError as error:
-        close = difflib.get_close_matches(
-            name.lower(), map(str.lower, list_models()), n=5
-        )
-        names = ", ".join(get_entry(match).name for match in close)
-        raise ValueError(
-            "Expected the name of a network (see aw-keras list) or a "
-            f"{_SUFFIX} file. Received: MODEL={name}"
-            + (f"; did you mean {names}?" if names else "")
-        ) from error
+    found = catalogue.find(name)
+    if found is None:
+        names = [network["name"] for network in catalogue.networks()]
+        raise ValueError(f"{_MODEL}{name}" + did_you_mean(name, names))
+    return found
 
 
 def load(path):
     """The model of a `.keras` file, not compiled, or of one of PyTorch."""
     _check_file(path)
-    if tensors.is_tensors(path):
+    if suffixes.is_pytorch(path):
+        from aw_keras.applications import from_pytorch
+
         return from_pytorch(path)
+    import keras
+
+    import aw_keras.layers  # noqa: F401 - Keras has to know them.
+
     try:
         return keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
@@ -190,11 +223,8 @@ def load(path):
 
 def _check_file(path):
     if not os.path.isfile(path):
-        raise ValueError(
-            f"Expected a {_SUFFIX} file, one of PyTorch or the name of a "
-            f"network (aw-keras list). Received: MODEL={path}, which is no file"
-        )
-    if tensors.is_tensors(path):
+        raise ValueError(f"{_MODEL}{path}, which is no file")
+    if suffixes.is_pytorch(path):
         return
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):
         raise ValueError(
@@ -214,30 +244,37 @@ def _said(options, weights):
 
 
 def _released(entry):
-    if not entry.weights:
-        others = ", ".join(list_models(pretrained=True))
+    if not entry["weights"]:
+        others = ", ".join(
+            network["name"]
+            for network in catalogue.networks()
+            if network["weights"]
+        )
         raise ValueError(
             "Expected --weights PATH, because no weights were released for "
-            f"this network, or one of {others}. Received: MODEL={entry.name}"
+            "this network, or one of "
+            f"{others}. Received: MODEL={entry['name']}"
         )
-    return entry.weights[0]
+    return entry["weights"][0]
 
 
 def _check_weights(weights, entry):
     if not os.path.isfile(weights):
-        known = " or ".join([*entry.weights, "a file of weights"])
+        known = " or ".join([*entry["weights"], "a file of weights"])
         raise ValueError(
-            f"Expected --weights to be {known} for {entry.name}. "
+            f"Expected --weights to be {known} for {entry['name']}. "
             f"Received: --weights {weights}"
         )
 
 
 def _classes_in(path):
     """The number of classes that a file of weights is for."""
+    from aw_keras.weights import loading
+
     variables = loading.read(path).get(loading.CLASSIFIER)
     if not variables:
         raise ValueError(
             f"Expected weights with the classifier `{loading.CLASSIFIER}`. "
-            f"Received: --weights {path}"
+            f"Received: weights={path}"
         )
-    return max(variables.values(), key=np.ndim).shape[-1]
+    return max(variables.values(), key=lambda value: value.ndim).shape[-1]

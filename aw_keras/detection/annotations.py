@@ -6,16 +6,22 @@ others are still read.
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import os
+import pathlib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from aw_keras.suggestions import did_you_mean
+
+_SPLITS = os.path.join("ImageSets", "Main")
 
 # Corners with two decimals, as in COCO, may lie this far outside the image.
 _ROUNDING = 0.01 + 1e-6
@@ -123,7 +129,8 @@ def read_voc(folder, split, classes):
     Raises:
         ValueError: If the split or `classes` cannot be used.
     """
-    path = os.path.join(folder, "ImageSets", "Main", f"{split}.txt")
+    path = os.path.join(folder, _SPLITS, f"{split}.txt")
+    _check_split(folder, split)
     names = [
         line.split()[0] for line in _text(path).split("\n") if line.strip()
     ]
@@ -131,6 +138,7 @@ def read_voc(folder, split, classes):
     _check_unique("classes", classes, path)
     numbered = dict(enumerate(classes, 1))
     _check_classes(numbered.items(), path)
+    _check_some_occur(classes, _classes_of(folder, names))
     return Dataset(numbered, len(names), _voc_images(folder, names, numbered))
 
 
@@ -193,6 +201,47 @@ def examples(dataset, report):
         yield Example(listed.id, name, width, height, jpeg, tuple(boxes))
 
 
+def _check_split(folder, split):
+    splits = sorted(
+        path.stem for path in pathlib.Path(folder, _SPLITS).glob("*.txt")
+    )
+    if splits and split not in splits:
+        raise ValueError(
+            f"Expected one of the splits {', '.join(splits)}. Received: "
+            f"{split}{did_you_mean(split, splits)}"
+        )
+
+
+def _classes_of(folder, names):
+    """The classes that occur in annotations, as far as these can be read."""
+    found = set()
+    for name in names:
+        with contextlib.suppress(OSError, ElementTree.ParseError):
+            root = ElementTree.parse(_annotation(folder, name)).getroot()
+            found.update(x.findtext("name", "") for x in root.iter("object"))
+    return found
+
+
+def _check_some_occur(classes, occurring):
+    """Refuses misspelt classes, which would make every box a fault.
+
+    A class may be rare and not occur in one split. But if it is not there, and
+    one like it is that nobody asked for, or if none is there, it is misspelt.
+    """
+    others = sorted(occurring.difference(classes))
+    for name in classes:
+        hint = "" if name in occurring else did_you_mean(name, others)
+        if others and (hint or occurring.isdisjoint(classes)):
+            raise ValueError(
+                f"Expected classes that occur: {', '.join(sorted(occurring))}. "
+                f"Received: {name}{hint}"
+            )
+
+
+def _annotation(folder, name):
+    return os.path.join(folder, "Annotations", f"{name}.xml")
+
+
 def _voc_images(folder, names, classes):
     numbers = {name: number for number, name in classes.items()}
 
@@ -213,7 +262,7 @@ def _voc_images(folder, names, classes):
         )
 
     for number, name in enumerate(names, 1):
-        file = os.path.join(folder, "Annotations", f"{name}.xml")
+        file = _annotation(folder, name)
         image = os.path.join(folder, "JPEGImages", f"{name}.jpg")
         try:
             root = ElementTree.parse(file).getroot()

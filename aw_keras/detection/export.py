@@ -13,12 +13,12 @@ in those of the original.
 import argparse
 import json
 import os
-import sys
 
 import tensorflow as tf
 from official.modeling import hyperparams
 from official.vision.serving import export_saved_model_lib
 
+from aw_keras.command import one_line_errors
 from aw_keras.detection.experiments import fasterrcnn_aw_resnetfpn_coco
 from aw_keras.files import new_folder
 
@@ -92,7 +92,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("aw_keras.detection.export"):
         main()
-    except ValueError as error:
-        sys.exit(str(error))

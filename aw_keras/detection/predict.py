@@ -3,13 +3,16 @@
     python -m aw_keras.detection.predict exported/bccd cells.jpg --out found
 
 Writes a PNG of the same name for each image into the folder `--out`, and
-prints one line for each box: image, class, score and corners in pixels.
+prints one line for each box: image, class, score and corners in pixels. Where
+nothing is found, and which images cannot be read, is said on stderr; the exit
+code is 2 if there are such images.
 """
 
 import argparse
 import colorsys
 import dataclasses
 import json
+import math
 import os
 import sys
 
@@ -17,7 +20,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from aw_keras.command import DONE, REFUSED, complain, one_line_errors
 from aw_keras.detection.export import CLASSES
+
+_NAME = "aw_keras.detection.predict"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,36 +118,128 @@ def read_image(path):
         ) from error
 
 
-def draw(image, detections, caption):
-    """A picture of an image with boxes.
+def draw(image, detections, name, scores=True):
+    """A picture of an image with boxes, and below it what their colours mean.
+
+    The score of a box is written beside it, if it fits there without covering
+    any box or leaving the image; else the box has none.
 
     Args:
         image: `(height, width, 3)`, uint8.
-        detections: Sequence of `Detection`.
-        caption: Function from a `Detection` to what is written at its box.
+        detections: Sequence of `Detection`, the surest first.
+        name: Function from the number of a class to what it is called.
+        scores: Whether to write scores.
 
     Returns:
-        A `PIL.Image.Image` of the same size.
+        A `PIL.Image.Image` of the same width, with the image at the top.
     """
-    picture = Image.fromarray(image)
+    height, width, _ = image.shape
+    labels = sorted({found.label for found in detections})
+    key = _key({label: name(label) for label in labels}, width, height)
+    picture = Image.new("RGB", (width, height + key.height))
+    picture.paste(Image.fromarray(image))
     canvas = ImageDraw.Draw(picture)
-    # Legible, too, where a large photograph is shown in the width of a page.
-    font = ImageFont.load_default(size=max(11, picture.height // 30))
-    line = max(2, picture.height // 240)
+    line = max(2, height // 240)
     for found in reversed(detections):  # The surest on top.
-        colour = _colour(found.label)
-        corners = (found.left, found.top, found.right, found.bottom)
-        canvas.rectangle(corners, outline=colour, width=line)
-        text = caption(found)
-        _, _, width, height = canvas.textbbox((0, 0), text, font=font)
-        # Above the box, or else in it, but never outside the picture.
-        place = (
-            max(min(found.left, picture.width - width), 0),
-            max(found.top - height, 0),
+        canvas.rectangle(
+            _corners(found), outline=_colour(found.label), width=line
         )
-        canvas.rectangle(canvas.textbbox(place, text, font=font), fill=colour)
-        canvas.text(place, text, fill="white", font=font)
+    # After the boxes, whose lines may end below the image.
+    picture.paste(key, (0, height))
+    font = _font(height)
+    taken = [_corners(found) for found in detections]
+    for found in detections if scores else ():
+        text = f"{found.score:.0%}"
+        place = _free_place(
+            _corners(found), _size(text, font), taken, (width, height)
+        )
+        if place is not None:
+            canvas.rectangle(place, fill=_colour(found.label))
+            _write(canvas, place, text, font)
+            taken.append(place)
     return picture
+
+
+def _corners(found):
+    return found.left, found.top, found.right, found.bottom
+
+
+def _font(height):
+    # Legible, too, where a large photograph is shown in the width of a page.
+    return ImageFont.load_default(size=max(11, height // 30))
+
+
+def _size(text, font):
+    """Width and height of a text with a little space around it."""
+    left, top, right, bottom = font.getbbox(text)
+    return math.ceil(right - left) + 4, math.ceil(bottom - top) + 4
+
+
+def _write(canvas, place, text, font):
+    left, top, *_ = font.getbbox(text)
+    canvas.text(
+        (place[0] + 2 - left, place[1] + 2 - top), text, fill="white", font=font
+    )
+
+
+def _free_place(box, size, taken, limits):
+    """Where a text beside a box covers nothing, as corners, or `None`."""
+    left, top, right, bottom = box
+    width, height = size
+    beside = (
+        *(
+            (x, y)
+            for y in (top - height - 1, bottom + 1)
+            for x in (left, right - width)
+        ),
+        *(
+            (x, y)
+            for x in (left - width - 1, right + 1)
+            for y in (top, bottom - height)
+        ),
+    )
+    for x, y in beside:
+        place = (x, y, x + width, y + height)
+        inside = min(x, y) >= 0 and all(
+            end < limit for end, limit in zip(place[2:], limits)
+        )
+        if inside and not any(_overlap(place, other) for other in taken):
+            return place
+    return None
+
+
+def _overlap(one, other):
+    return (
+        one[0] <= other[2]
+        and other[0] <= one[2]
+        and one[1] <= other[3]
+        and other[1] <= one[3]
+    )
+
+
+def _key(names, width, height):
+    """What the colours mean, as a strip as wide as the image."""
+    font = _font(height)
+    texts = [(_colour(label), text) for label, text in names.items()]
+    texts = texts or [((80, 80, 80), "nothing found")]
+    while font.size > 6 and any(
+        _size(text, font)[0] >= width for _, text in texts
+    ):
+        font = font.font_variant(size=font.size - 1)
+    row = math.ceil(font.size * 1.4) + 4
+    places, x, y = [], 0, 0
+    for colour, text in texts:
+        wide = _size(text, font)[0]
+        if x and x + wide > width:
+            x, y = 0, y + row
+        places.append(((x, y, x + wide, y + row - 2), colour, text))
+        x += wide + 4
+    strip = Image.new("RGB", (width, y + row), "white")
+    canvas = ImageDraw.Draw(strip)
+    for place, colour, text in places:
+        canvas.rectangle(place, fill=colour)
+        _write(canvas, place, text, font)
+    return strip
 
 
 def _colour(label):
@@ -164,16 +262,31 @@ def main(arguments=None):
     pictures = _pictures(options.images, options.out)
     detector = Detector(options.model)
     os.makedirs(options.out, exist_ok=True)
+    code = DONE
     for path, picture in pictures.items():
-        image = read_image(path)
-        detections = detector(image, options.least_score)
-        for found in detections:
+        try:
+            image = read_image(path)
+        except ValueError as error:
+            complain(_NAME, error)
+            code = REFUSED
+            continue
+        detections = detector(image)
+        sure = [d for d in detections if d.score >= options.least_score]
+        for found in sure:
             print(
                 f"{path}\t{detector.name(found.label)}\t{found.score:.3f}\t"
                 f"{found.left:.0f} {found.top:.0f} "
                 f"{found.right:.0f} {found.bottom:.0f}"
             )
-        draw(image, detections, detector.caption).save(picture)
+        if not sure:
+            best = map(detector.caption, detections[:1])
+            print(
+                f"{path}: nothing with a score of {options.least_score:.0%} or "
+                f"more; the surest is {next(best, 'nothing')}",
+                file=sys.stderr,
+            )
+        draw(image, sure, detector.name).save(picture)
+    return code
 
 
 def _pictures(images, folder):
@@ -182,6 +295,12 @@ def _pictures(images, folder):
     for path in images:
         stem = os.path.splitext(os.path.basename(path))[0]
         pictures[path] = os.path.join(folder, f"{stem}.png")
+    for path, picture in pictures.items():
+        if os.path.exists(picture) and os.path.samefile(path, picture):
+            raise ValueError(
+                "Expected another folder than that of the images, which the "
+                f"pictures would replace. Received: out={folder}, {path}"
+            )
     if len(set(pictures.values())) < len(images):
         raise ValueError(
             "Expected images with different names, as their pictures have. "
@@ -191,7 +310,5 @@ def _pictures(images, folder):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(str(error))
+    with one_line_errors(_NAME):
+        sys.exit(main())

@@ -15,12 +15,12 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 
 import keras
 import tensorflow as tf
 from official.vision.data import tfrecord_lib
 
+from aw_keras.command import one_line_errors
 from aw_keras.detection.annotations import examples, read_coco, read_voc
 from aw_keras.files import new_folder
 
@@ -220,7 +220,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors("aw_keras.detection.prepare"):
         main()
-    except ValueError as error:
-        sys.exit(str(error))

@@ -6,7 +6,11 @@ that draw them return a `matplotlib.figure.Figure`, which a notebook shows and
 """
 
 from aw_keras.explain.ablation import AblatedLayer, Ablation, ablate
-from aw_keras.explain.attention import by_class, kernel_attention
+from aw_keras.explain.attention import (
+    by_class,
+    kernel_attention,
+    variation,
+)
 from aw_keras.explain.cam import grad_cam
 from aw_keras.explain.figures import (
     plot_ablation,
@@ -30,4 +34,5 @@ __all__ = [
     "plot_layers",
     "plot_overview",
     "plot_variation",
+    "variation",
 ]

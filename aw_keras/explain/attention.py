@@ -107,6 +107,14 @@ def by_class(attention, labels):
 def variation(attention):
     """How much the attention of every layer varies over images.
 
+    Example:
+
+    >>> import numpy as np
+    >>> from aw_keras.explain import variation
+    >>> maps = np.array([0.4, 0.6]).reshape(2, 1, 1, 1, 1)
+    >>> variation({"stem": maps}).round(2)
+    array([0.1])
+
     Args:
         attention: What `kernel_attention` returns.
 

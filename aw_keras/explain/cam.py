@@ -1,6 +1,7 @@
 """Grad-CAM: where in an image the evidence for a class is."""
 
 import collections
+import itertools
 
 import keras
 import numpy as np
@@ -39,7 +40,8 @@ def grad_cam(model, images, classes=None, *, layer=None, batch_size=32):
         classes: Integers `(N,)`, a class for each image. Defaults to those
             that the model predicts.
         layer: Name of a layer with maps that every way through the model
-            passes. Defaults to the last one: the last stage.
+            passes, also in nested models. Defaults to the last one: the last
+            stage.
         batch_size: Integer, images per batch.
 
     Returns:
@@ -63,7 +65,7 @@ def grad_cam(model, images, classes=None, *, layer=None, batch_size=32):
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
         # Compiling the model would take longer than a few images do.
-        maps = ops.stop_gradient(body(batch, training=False))
+        maps = ops.stop_gradient(body(batch))
         if classes is None:
             chosen = ops.argmax(score(maps), axis=-1)
         else:
@@ -115,13 +117,9 @@ def _check_classes(classes, count, model):
 
 def _split(model, name):
     """The model up to a layer's maps, and the function from them to scores."""
-    output = model.outputs[0]
-    maps = _maps(output, name)
-    last = output._keras_history.operation
-    is_dense = type(last) is keras.layers.Dense
+    levels = _levels(model, name)
     try:
-        body = keras.Model(model.inputs[0], maps)
-        neck = keras.Model(maps, _inputs(output)[0] if is_dense else output)
+        body, neck, last = _body(levels), *_neck(levels)
     except ValueError as error:
         raise ValueError(
             "Expected a `layer` that every way through the model passes. "
@@ -129,8 +127,8 @@ def _split(model, name):
         ) from error
 
     def score(maps):
-        outputs = ops.cast(neck(maps, training=False), "float32")
-        if not is_dense:
+        outputs = ops.cast(_applied(neck, maps), "float32")
+        if last is None:
             return outputs
         # Without the activation: a softmax mixes the classes.
         scores = ops.matmul(outputs, ops.cast(last.kernel, "float32"))
@@ -138,30 +136,98 @@ def _split(model, name):
             scores + ops.cast(last.bias, "float32") if last.use_bias else scores
         )
 
-    return body, score
+    return lambda images: _applied(body, images), score
 
 
-def _maps(output, name):
-    """The output of a layer, or the maps nearest to the model's output."""
-    found = {}
-    tensors = collections.deque([output])
-    while tensors:
-        tensor = tensors.popleft()
-        layer = tensor._keras_history.operation.name
-        if layer not in found:
-            found[layer] = tensor
-            tensors.extend(_inputs(tensor))
-    maps = {
-        layer: tensor
-        for layer, tensor in found.items()
-        if len(tensor.shape) == 4 and _inputs(tensor)
-    }
-    if not maps or name not in (None, *maps):
+def _applied(parts, x):
+    """What models compute one after the other."""
+    for part in parts:
+        x = part(x, training=False)
+    return x
+
+
+def _levels(model, name):
+    """Where the maps are: pairs of a model and a tensor in it.
+
+    The tensor of the last pair is the output of the layer, or the maps nearest
+    to the model's output; those before are the outputs of nested models, each
+    in the model around it.
+    """
+    found = _all_maps(model)
+    if not found or name not in (None, *found):
         raise ValueError(
             "Expected `layer` to be one of the layers of the model that have "
-            f"maps, {list(maps)}. Received: layer={name}"
+            f"maps, {list(found)}. Received: layer={name}"
         )
-    return maps[name or next(iter(maps))]
+    return found[name or next(iter(found))]
+
+
+def _all_maps(model):
+    """Dict from the names of layers with maps, the last first, to levels."""
+    maps, seen = {}, set()
+    tensors = collections.deque(model.outputs)
+    while tensors:
+        tensor = tensors.popleft()
+        layer = tensor._keras_history.operation
+        if layer in seen or not _inputs(tensor):
+            continue
+        seen.add(layer)
+        tensors.extend(_inputs(tensor))
+        if len(tensor.shape) == 4:
+            maps.setdefault(layer.name, [(model, tensor)])
+        if _is_chain(layer):
+            for inner, levels in _all_maps(layer).items():
+                maps.setdefault(inner, [(model, tensor), *levels])
+    return maps
+
+
+def _is_chain(layer):
+    """Whether it is a model in which tensors can be followed."""
+    ends = [getattr(layer, end, None) or [] for end in ("inputs", "outputs")]
+    return isinstance(layer, keras.Model) and [*map(len, ends)] == [1, 1]
+
+
+def _body(levels):
+    """Models that one after the other compute the maps from images."""
+    *around, (model, maps) = levels
+    parts = [
+        _between(outer.inputs[0], _inputs(tensor)[0])
+        for outer, tensor in around
+    ]
+    return [*itertools.chain(*parts), *_between(model.inputs[0], maps)]
+
+
+def _neck(levels):
+    """Models from the maps to what the scores are of, and the last layer.
+
+    The layer is a `Dense`, which the models leave out, or `None`.
+    """
+    (model, tensor), *inner = levels
+    (output,) = model.outputs
+    if inner and tensor is output:  # The nested model has the last word.
+        return _neck(inner)
+    parts = [
+        part
+        for nested, maps in reversed(inner)
+        for part in _between(maps, nested.outputs[0])
+    ]
+    return _before_last(parts, tensor, output)
+
+
+def _before_last(parts, start, output):
+    """`_neck`, with models to put before it, where no maps are nested."""
+    last = output._keras_history.operation
+    if type(last) is keras.layers.Dense:
+        return [*parts, *_between(start, _inputs(output)[0])], last
+    if start is not output and _is_chain(last):
+        parts = [*parts, *_between(start, _inputs(output)[0])]
+        return _before_last(parts, last.inputs[0], last.outputs[0])
+    return [*parts, *_between(start, output)], None
+
+
+def _between(start, end):
+    """A list of the model from one tensor to another; empty for the same."""
+    return [] if start is end else [keras.Model(start, end)]
 
 
 def _inputs(tensor):
@@ -214,7 +280,7 @@ def _weighted(maps, gradient, model, shape):
 def _channels_first(model):
     formats = [
         layer.data_format
-        for layer in model.layers
+        for layer in model._flatten_layers()
         if hasattr(layer, "data_format")
     ]
     default = keras.config.image_data_format()

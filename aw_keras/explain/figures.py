@@ -1,7 +1,9 @@
 """Figures of attention maps and heat maps.
 
 Every function returns a `matplotlib.figure.Figure` that belongs to no window
-and no global state. Colours are told apart by the colour-blind.
+and no global state. Colours are told apart by the colour-blind, and in a figure
+all that shows one quantity has one scale, which is never so narrow that noise
+looks like a difference; what does not vary is said not to.
 """
 
 import math
@@ -15,6 +17,11 @@ _DIVERGING = "PuOr_r"
 _HEAT = "inferno"
 _COLOUR = "#0072B2"
 _GREY = "0.6"
+
+#: Attention is from 0 to 1. What differs by less than the first does not vary,
+#: and colours span the second at least.
+_LEAST = 1e-3
+_SPAN = 0.02
 
 _SMALL = 8  # points, for the names of layers and images
 _WIDTH = 10  # inches
@@ -71,9 +78,9 @@ def plot_layer(attention, name, images, titles=None):
     """One layer's attention for every image.
 
     Below each image is the mean attention at every position in the kernel, and
-    that of input channels (rows) for filters (columns): how it differs from
-    the mean over the images, if there are several. Colours mean the same for
-    all images.
+    that of input channels (rows) for filters (columns): how they differ from
+    the mean over the images, if there are several. Colours mean the same
+    everywhere.
 
     Args:
         attention: What `kernel_attention` returns.
@@ -97,23 +104,31 @@ def plot_layer(attention, name, images, titles=None):
     _check_count("images", images, len(maps))
     titles = _checked_titles(titles, len(maps))
     figure = _figure(6.5, max(5, 1.8 * len(maps) + 1.2))
-    figure.suptitle(name)
+    figure.suptitle(f"{name}{_constancy(maps)}")
     rows = figure.subplots(
         3, len(maps), squeeze=False, height_ratios=(1, 1, 1.2)
     )
     for axis, image, title in zip(rows[0], images, titles):
         _draw_image(axis, image, title)
     positions = maps.mean(axis=(3, 4))
-    channels = np.stack([_picture(sample) for sample in maps])
-    _draw_row(figure, rows[1], positions, "mean at each\nposition", _SEQUENTIAL)
-    if len(maps) == 1:
-        _draw_row(figure, rows[2], channels, "input channels", _SEQUENTIAL)
-        return figure
-    channels = channels - channels.mean(axis=0)
-    extreme = np.abs(channels).max() or 1.0
-    label = "difference from\nthe mean"
-    limits = {"vmin": -extreme, "vmax": extreme}
-    _draw_row(figure, rows[2], channels, label, _DIVERGING, **limits)
+    pictures = np.stack([_picture(sample) for sample in maps])
+    colours, label = _SEQUENTIAL, "attention"
+    limits = _limits(positions, pictures)
+    if len(maps) > 1:
+        positions = positions - positions.mean(axis=0)
+        pictures = pictures - pictures.mean(axis=0)
+        colours, label = _DIVERGING, "attention less the mean over images"
+        limits = _limits(pictures, -pictures)
+    for axes, drawn in ((rows[1], positions), (rows[2], pictures)):
+        for axis, picture in zip(axes, drawn):
+            shown = _draw_map(axis, picture, colours, limits)
+    rows[1, 0].set_ylabel("mean at each\nposition")
+    rows[2, 0].set_ylabel(
+        "positions" if maps.shape[3] == 1 else "input channels"
+    )
+    figure.colorbar(
+        shown, ax=list(rows[1:].ravel()), label=label, fraction=0.03
+    )
     return figure
 
 
@@ -229,6 +244,29 @@ def _check_count(name, values, count):
         )
 
 
+def _limits(*pictures):
+    """The least and the largest value of pictures, not too close together."""
+    low = min(float(np.min(picture)) for picture in pictures)
+    high = max(float(np.max(picture)) for picture in pictures)
+    lacking = max(_SPAN - (high - low), 0) / 2
+    return low - lacking, high + lacking
+
+
+def _constancy(maps):
+    """What to say of attention `(N, h, w, Ck, C2)` that does not vary."""
+    if len(maps) == 1:
+        return _evenness(maps)
+    is_constant = variation({"": maps})[0] < _LEAST
+    return ", which does not vary with the image" if is_constant else ""
+
+
+def _evenness(picture):
+    """What to say of a picture that has one value."""
+    if np.ptp(picture) >= _LEAST:
+        return ""
+    return f", all {np.mean(picture):.3f}"
+
+
 def _picture(kernel):
     """A map `(h, w, Ck, C2)` as an image."""
     h, w, channels, filters = kernel.shape
@@ -247,17 +285,21 @@ def _draw_variation(figure, attention, titles):
         2, sharex=True, height_ratios=(1.6, 0.5 + 0.24 * len(titles))
     )
     places = np.arange(len(attention))
-    bars.bar(places, variation(attention), color=_COLOUR)
+    deviations, apart = variation(attention), distances(attention)
+    _, top = _limits([[0.0]], apart)
+    bars.bar(places, deviations, color=_COLOUR)
+    for place, deviation in zip(places, deviations):
+        if deviation < _LEAST:
+            bars.text(
+                *(place, 0.03 * top, "does not vary"),
+                **{"rotation": 90, "ha": "center", "va": "bottom"},
+                **{"fontsize": _SMALL, "color": _GREY},
+            )
+    bars.set_ylim(0, 1.05 * top)
     bars.set_ylabel("deviation\nover images")
     bars.grid(axis="y", alpha=0.3)
     bars.set_axisbelow(True)
-    picture = rows.imshow(
-        distances(attention),
-        cmap=_SEQUENTIAL,
-        aspect="auto",
-        interpolation="nearest",
-        vmin=0,
-    )
+    picture = _draw_map(rows, apart, _SEQUENTIAL, (0, top))
     rows.set_yticks(range(len(titles)), titles, fontsize=_SMALL)
     rows.set_xticks(
         places,
@@ -275,28 +317,21 @@ def _layers_height(attention):
 def _draw_layers(figure, attention):
     figure.suptitle("Mean attention: input channels (rows), filters (columns)")
     pictures = [_picture(maps.mean(axis=0)) for maps in attention.values()]
-    low = min(picture.min() for picture in pictures)
-    high = max(picture.max() for picture in pictures)
+    limits = _limits(*pictures)
     rows = math.ceil(len(pictures) / _COLUMNS)
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axis, name, picture in zip(axes, attention, pictures):
-        drawn = _draw_map(axis, picture, _SEQUENTIAL, vmin=low, vmax=high)
+        drawn = _draw_map(axis, picture, _SEQUENTIAL, limits)
         axis.set_title(name, fontsize=_SMALL)
-        axis.set_xlabel("x".join(map(str, picture.shape)), fontsize=_SMALL)
+        size = "x".join(map(str, picture.shape))
+        axis.set_xlabel(f"{size}{_evenness(picture)}", fontsize=_SMALL)
     for axis in axes[len(pictures) :]:
         axis.set_axis_off()
     figure.colorbar(drawn, ax=list(axes), label="attention", fraction=0.03)
 
 
-def _draw_row(figure, axes, pictures, label, colours, **limits):
-    limits = limits or {"vmin": pictures.min(), "vmax": pictures.max()}
-    for axis, picture in zip(axes, pictures):
-        drawn = _draw_map(axis, picture, colours, **limits)
-    axes[0].set_ylabel(label)
-    figure.colorbar(drawn, ax=list(axes), fraction=0.03)
-
-
-def _draw_map(axis, picture, colours, **limits):
+def _draw_map(axis, picture, colours, limits):
+    low, high = limits
     axis.set_xticks([])
     axis.set_yticks([])
     return axis.imshow(
@@ -304,7 +339,8 @@ def _draw_map(axis, picture, colours, **limits):
         cmap=colours,
         aspect="auto",
         interpolation="nearest",
-        **limits,
+        vmin=low,
+        vmax=high,
     )
 
 

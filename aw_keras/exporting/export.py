@@ -1,26 +1,26 @@
 """`export`: one call from a model to a file that runs without this library."""
 
-import os
 import pathlib
 
 import keras
 import numpy as np
 
+from aw_keras.applications.topology import check_choice
+from aw_keras.artifacts import PRECISIONS, check_target, format_of
 from aw_keras.exporting.request import Request
 from aw_keras.files import replacing
-
-_SAVED_MODEL = "saved_model.pb"
 
 
 def export(
     model,
     path,
-    format="saved_model",
+    format=None,
     *,
     preprocessing=None,
     class_names=None,
     precision="float32",
     representative_data=None,
+    overwrite=False,
 ):
     """Writes a model for TensorFlow, ONNX Runtime or LiteRT.
 
@@ -63,7 +63,8 @@ def export(
         path: Path of the folder (SavedModel) or file to write, in a folder
             that exists. An earlier export there is replaced once the new one
             is complete; anything else is kept, and an error.
-        format: `"saved_model"`, `"onnx"` or `"litert"`.
+        format: `"saved_model"`, `"onnx"` or `"litert"`. Defaults to what
+            `path` ends in: `.onnx`, `.tflite`, or anything else.
         preprocessing: `None` for an artifact that takes what the model takes;
             or a `Preprocessing`, such as `get_entry(name).preprocessing`, for
             one that takes uint8 images `(batch, height, width, 3)` of any
@@ -78,15 +79,21 @@ def export(
         representative_data: For `"int8"`, array of images as the artifact
             takes them, from which the ranges of the activations are measured:
             a hundred or more from the training data.
+        overwrite: Whether a file at `path` is replaced whatever it is.
 
     Raises:
         ValueError: If an argument is not one of these.
         ImportError: If a package that the format needs is not installed.
-        OSError: If `path` cannot be written.
+        OSError: If `path` cannot be written, or has what must not be
+            replaced.
         RuntimeError: If the model has an operation that the format lacks, or
             cannot run in 8 bits: then a layer may give nothing but zeros for
             `representative_data`.
     """
+    if format is not None:
+        check_choice("format", format, tuple(PRECISIONS))
+    format = format_of(path, format)
+    check_target(path, format, overwrite)
     request = Request(
         format,
         preprocessing,
@@ -102,22 +109,5 @@ def export(
         from aw_keras.exporting.formats import write
     else:
         from aw_keras.exporting.elsewhere import write
-    path = pathlib.Path(path)
-    _check_replaceable(path, folder=format == "saved_model")
-    with replacing(path) as new:
+    with replacing(pathlib.Path(path)) as new:
         write(model, request, new)
-
-
-def _check_replaceable(path, folder):
-    if not os.path.lexists(path):
-        return
-    if folder and not (path / _SAVED_MODEL).is_file():
-        raise FileExistsError(
-            "Expected `path` to be free or a SavedModel to replace. "
-            f"Received: path={path}"
-        )
-    if not folder and not path.is_file():
-        raise FileExistsError(
-            "Expected `path` to be free or a file to replace. "
-            f"Received: path={path}"
-        )

@@ -8,13 +8,7 @@ import numpy as np
 
 from aw_keras.applications.preprocessing import Preprocessing
 from aw_keras.applications.topology import check_choice
-
-#: How the weights can be stored, by format.
-PRECISIONS = {
-    "saved_model": ("float32", "float16"),
-    "onnx": ("float32", "float16"),
-    "litert": ("float32", "float16", "int8"),
-}
+from aw_keras.artifacts import PRECISIONS
 
 #: Packages that write a format, and the extras that install them.
 _NEEDED = {

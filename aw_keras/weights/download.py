@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 
 import filelock
-import keras
 
 from aw_keras.weights.manifest import sha256_of
 
@@ -61,9 +60,36 @@ def download(url, path, sha256, size):
         ) from error
 
 
+@contextlib.contextmanager
+def by_keras(what):
+    """Makes the errors of Keras' own downloads those of `download`.
+
+    Args:
+        what: What is downloaded, for the error.
+
+    Raises:
+        ConnectionError: If the server does not give it.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Keras raises a bare `Exception` if it cannot reach a server.
+        if type(error) is Exception or isinstance(
+            error, http.client.HTTPException
+        ):
+            raise ConnectionError(
+                f"Expected to download {what}. Received: {error}"
+            ) from error
+        raise
+
+
 def _download(url, path, sha256, size):
     partial = f"{path}.{sha256}.partial"
-    print(f"Downloading {url}")
+    # Which files there are can be read where Keras is missing or broken.
+    import keras
+
+    if keras.config.is_interactive_logging_enabled():
+        print(f"Downloading {url}")
     progress = keras.utils.Progbar(size, unit_name="byte")
     for attempt in range(ATTEMPTS):
         time.sleep(PAUSE * attempt)

@@ -22,10 +22,11 @@ import zipfile
 import h5py
 import numpy as np
 
-from aw_keras.weights import manifest, pytorch, tensors, warm_start
+from aw_keras import suffixes
+from aw_keras.weights import manifest, pytorch, warm_start
 from aw_keras.weights.pytorch import CLASSIFIER
 
-_SUFFIXES = (".weights.h5", ".keras", *tensors.SUFFIXES)
+_SUFFIXES = (*suffixes.KERAS, *suffixes.PYTORCH)
 
 _KERNEL = "vars/0"
 _INPUT_CHANNELS = 2
@@ -70,6 +71,16 @@ class Receipt:
         )
 
 
+@contextlib.contextmanager
+def _plain_errors():
+    """Callers get a `ValueError` of that name, which they may want to catch."""
+    try:
+        yield
+    except _Misfit as misfit:
+        raise ValueError(str(misfit)) from misfit.__cause__
+
+
+@_plain_errors()
 def load(model, path, adapt=False):
     """Loads weights from a file of Keras 3, or of PyTorch.
 
@@ -116,7 +127,7 @@ def load(model, path, adapt=False):
     """
     path = os.fspath(path)
     manifest.check_name(path)
-    if tensors.is_tensors(path):
+    if suffixes.is_pytorch(path):
         network = pytorch.read(path)
         source = pytorch.fitted(network, model)
         warm_start.add_attention(source, model)
@@ -126,6 +137,7 @@ def load(model, path, adapt=False):
         return _fill(model, own_path, _variables(file, path), path, adapt, {})
 
 
+@_plain_errors()
 def fill(model, source, path, adapt=False, arguments=None):
     """`load`, from variables that are already there.
 
@@ -185,9 +197,10 @@ def _check_arguments(model, arguments, path):
         )
 
 
+@_plain_errors()
 def read(path):
     """The variables of a file as `fill` takes them, as arrays."""
-    if tensors.is_tensors(path):
+    if suffixes.is_pytorch(path):
         source = pytorch.read(path).source
         return {
             name: {key: np.asarray(value) for key, value in variables.items()}
@@ -203,6 +216,11 @@ def read(path):
 @contextlib.contextmanager
 def _opened(path):
     """The HDF5 file in a file of weights or of a model."""
+    if not os.path.exists(path):
+        raise _Misfit(
+            "Expected `path` to be a file written by Keras 3. "
+            f"Received: path={path}: no such file"
+        )
     try:
         content = path
         if path.endswith(".keras"):
@@ -295,13 +313,15 @@ def _matched(source, target, names, path, adapt):
 
     Nothing but shapes is looked at, unless kernels are adapted.
     """
-    matched, loaded, adapted, misfits = {}, [], [], []
+    matched, loaded, adapted = {}, [], []
+    misfits, adaptable = [], []
     order = {name: place for place, name in enumerate(names)}
     for name in sorted(target, key=lambda name: order.get(name, len(order))):
         values, expected = source.get(name, {}), target[name]
+        is_stem = name == names[0] and _other_channels(values, expected)
         if _shapes(values) == _shapes(expected):
             loaded.append(name)
-        elif adapt and name == names[0] and _other_channels(values, expected):
+        elif adapt and is_stem:
             channels = expected[_KERNEL].shape[_INPUT_CHANNELS]
             values = {
                 **values,
@@ -313,6 +333,7 @@ def _matched(source, target, names, path, adapt):
             continue
         else:
             misfits.append(_misfit(name, values, expected))
+            adaptable += [name] if is_stem or name == CLASSIFIER else []
             continue
         matched[name] = values
     left = [name for name in source if name not in target]
@@ -320,9 +341,12 @@ def _matched(source, target, names, path, adapt):
         f"{name}: not in the model" for name in left if name != CLASSIFIER
     ]
     if misfits:
+        hint = ""
+        if len(adaptable) == len(misfits):
+            hint = f", or `adapt=True`, which adapts {' and '.join(adaptable)}"
         raise _Misfit(
-            f"Expected a file that fits the model. Received: path={path}, "
-            f"where {len(misfits)} layers do not fit:\n  "
+            f"Expected a file that fits the model{hint}. Received: "
+            f"path={path}, where {len(misfits)} layers do not fit:\n  "
             + "\n  ".join(misfits)
         )
     return matched, loaded, adapted, left

@@ -12,11 +12,13 @@ nothing in their files tells them apart.
 
 import collections
 import dataclasses
+import os
 import re
 
 import keras
 import numpy as np
 
+from aw_keras import suffixes
 from aw_keras.weights import tensors
 from aw_keras.weights.tensors import LazyArray
 
@@ -83,19 +85,21 @@ def needed_arguments(weights):
 
     Returns:
         A dict of arguments of the network; empty unless it is the path of a
-        file of PyTorch.
+        file of PyTorch that there is.
 
     Raises:
         ValueError: If the file is none of a network that is known here.
     """
-    return read(weights).arguments if tensors.is_tensors(weights) else {}
+    if not (suffixes.is_pytorch(weights) and os.path.exists(weights)):
+        return {}
+    return read(weights).arguments
 
 
 def read(path):
     """The `Network` in a file. Its numbers are read when they are needed.
 
     Args:
-        path: Path that ends in one of `tensors.SUFFIXES`.
+        path: Path that ends in one of `suffixes.PYTORCH`.
 
     Raises:
         ImportError: If the package that reads such files is not installed.

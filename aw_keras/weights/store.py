@@ -120,14 +120,25 @@ def fetch(file):
         ConnectionError: If there is no address, no network or no such file.
         OSError: If the cache cannot be written to.
     """
-    shipped = CHECKOUT / file.name
-    if shipped.is_file():
+    shipped, path = _places(file)
+    if os.path.isfile(shipped):
         manifest.check(shipped, file)
-        return str(shipped)
-    path = os.path.join(keras_home(), "models", file.name)
+        return shipped
     if not manifest.is_whole(path, file):
         download(_base_url(file) + file.url, path, file.sha256, file.bytes)
     return path
+
+
+def found(file):
+    """The path of a released file that need not be downloaded, or `None`."""
+    places = _places(file)
+    return next((p for p in places if manifest.is_whole(p, file)), None)
+
+
+def _places(file):
+    """Where a released file may be: in a checkout, and in the Keras cache."""
+    cache = os.path.join(keras_home(), "models")
+    return str(CHECKOUT / file.name), os.path.join(cache, file.name)
 
 
 def keras_home():

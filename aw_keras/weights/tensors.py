@@ -13,9 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-SAFETENSORS = ".safetensors"
-PICKLES = (".pth", ".pt", ".th", ".bin")
-SUFFIXES = (SAFETENSORS, *PICKLES)
+from aw_keras.suffixes import SAFETENSORS
 
 #: Where checkpoints of a training have the tensors of the network.
 _NESTED = ("state_dict", "model")
@@ -46,16 +44,11 @@ class LazyArray:
         return np.asarray(self._compute(), dtype)
 
 
-def is_tensors(path):
-    """Whether a path, or whatever it is, ends as these files do."""
-    return pathlib.Path(str(path)).suffix.lower() in SUFFIXES
-
-
 def read(path):
     """The floating tensors of a file.
 
     Args:
-        path: Path that ends in one of `SUFFIXES`.
+        path: Path that ends in one of `suffixes.PYTORCH`.
 
     Returns:
         A dict from names to `LazyArray`s of float32, without the prefixes of

@@ -31,6 +31,14 @@ CASES = {
     "cbam": (attention_layer("cbam", reduction=4), 2 * 2 * C * 2 + P * 49 * 2),
     "eca": (attention_layer("eca", kernel_size=3), C * 3),
     "gather_excite": (attention_layer("gather_excite"), 0),
+    "gather_excite_learned": (
+        attention_layer("gather_excite", parametrised=True),
+        P * C,
+    ),
+    "gather_excite_learned_windows": (
+        attention_layer("gather_excite", parametrised=True, extent=4),
+        (3 * 2 + 2 * 1) * 9 * C,
+    ),
     "non_local": (attention_layer("non_local"), 4 * P * C * 4 + 2 * P * P * 4),
     "non_local_subsampled": (
         attention_layer("non_local", subsample=True),

@@ -9,7 +9,7 @@ from PIL import Image
 from aw_keras import AWConv2D
 from aw_keras.applications import registry
 from aw_keras.applications.preprocessing import CIFAR, CIFAR_CLASSES
-from aw_keras.cli import main
+from aw_keras.cli import catalogue, main
 
 NAME = "TinyNet"
 CLASSES = len(CIFAR_CLASSES["cifar10"])
@@ -50,6 +50,8 @@ def tiny_net(monkeypatch):
         results={"cifar10": 0.875},
     )
     monkeypatch.setitem(registry._entries, NAME.lower(), entry)
+    known = [*catalogue.networks(), catalogue.described(entry)]
+    monkeypatch.setattr(catalogue, "networks", lambda: known)
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +66,8 @@ def files(tmp_path_factory):
         (folder / "noise.png").read_bytes()[:200]
     )
     (folder / "text.png").write_text("no image")
+    (folder / "text.onnx").write_text("no model")
+    (folder / "folder").mkdir()
     (folder / "text.keras").write_text("no model")
     released = tiny("cifar10")
     released.save(folder / "aw.keras")

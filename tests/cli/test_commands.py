@@ -2,17 +2,20 @@
 
 import json
 import logging
+import pathlib
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from aw_keras import AWConv2D
+from aw_keras import AWConv2D, exporting
 from aw_keras.applications import create_model, list_models
 from aw_keras.applications.preprocessing import CIFAR_CLASSES
+from aw_keras.cli import catalogue, networks
 from aw_keras.cli.commands import benchmark, doctor
 from aw_keras.cli.main import COMMANDS
+from aw_keras.weights import released, store
 from tests.cli.conftest import NAME
 
 
@@ -52,6 +55,40 @@ def test_list(tiny_net, run, run_json):
         "AWSEResNet50",
     }
     assert run_json("list", "attention*", "--pretrained") == []
+
+
+def test_list_weights_of_others(tiny_net, run, run_json):
+    """`results` has the accuracy of those that match, and of no others."""
+    for pattern in ("timm/*", "cifar10", "*/*a2_in1k"):
+        found = run_json("list", "resnet*", "--pretrained", pattern)
+        assert [network["name"] for network in found] == (
+            list_models("resnet*", pretrained=pattern)
+        )
+    found = run_json("list", "seresnet50", "--pretrained", "*/*.ra2_in1k")
+    assert [network["name"] for network in found] == [
+        "SEResNet50",
+        "AWSEResNet50",
+    ]
+    for network in found:
+        assert network["weights"] == ["timm/seresnet50.ra2_in1k"]
+        assert network["results"] == {"timm/seresnet50.ra2_in1k": 0.8026}
+    (found,) = run_json("list", "tiny", "--pretrained", "c*")
+    assert (found["weights"], found["results"]) == (
+        ["cifar10"],
+        {"cifar10": 0.875},
+    )
+    assert run_json("list", "tiny", "--pretrained", "timm/*") == []
+    code, out, _ = run("list", "awresnet20", "--pretrained", "*ter/resnet20")
+    assert code == 0 and "91." in out
+    assert_fits(out)
+
+
+def test_what_is_known_without_keras_is_what_the_library_has():
+    """If not: `python -m aw_keras.cli.catalogue`."""
+    assert catalogue.PATH.read_text("utf-8") == catalogue.text()
+    assert tuple(networks._preprocessings()) == networks.PREPROCESSINGS
+    for dataset, names in CIFAR_CLASSES.items():
+        assert networks._CLASSES[dataset] == len(names)
 
 
 def test_summary(run, run_json):
@@ -130,6 +167,32 @@ def test_explain(run, run_json, tmp_path):
     assert list(tmp_path.iterdir()) == [figure]
 
 
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_explain_replaces_figures_only(suffix, run, tmp_path):
+    out = tmp_path / f"figure.{suffix}"
+    arguments = ("explain", "aw.keras", "noise.png", "--out", out)
+    arguments += ("--preprocessing", "unit", "--layer", "stem")
+    assert run(*arguments)[0] == 0
+    assert run(*arguments)[0] == 0
+    out.write_text("a photo")
+    code, _, err = run(*arguments)
+    assert code == 2 and "--force" in err and out.read_text() == "a photo"
+    assert run(*arguments, "--force")[0] == 0
+    assert b"Matplotlib" in out.read_bytes()
+
+
+def test_explain_of_a_nested_model(run_json, tmp_path):
+    inner = keras.saving.load_model("aw.keras").layers[:-1]
+    backbone = keras.Sequential([keras.Input((8, 8, 3)), *inner])
+    head = keras.layers.Dense(2, activation="softmax")
+    keras.Sequential([backbone, head]).save(tmp_path / "nested.keras")
+    found = run_json(
+        *("explain", tmp_path / "nested.keras", "noise.png", "grey.jpg"),
+        *("--preprocessing", "unit", "--out", tmp_path / "figure.png"),
+    )
+    assert [layer["name"] for layer in found["layers"]] == ["stem"]
+
+
 def test_explain_without_attention(run_json, tmp_path):
     found = run_json(
         *("explain", "plain.keras", "noise.png", "--preprocessing", "unit"),
@@ -156,6 +219,8 @@ def test_convert(run, run_json, tmp_path):
     code, _, err = run("convert", "plain.keras", out)
     assert code == 2 and "exists" in err
     assert out.read_bytes() == written
+    assert run("convert", "plain.keras", out, "--force")[0] == 0
+    assert out.read_bytes() != written
 
 
 def test_convert_weights(run_json, tmp_path):
@@ -206,20 +271,21 @@ def test_export(tiny_net, run, run_json, tmp_path, monkeypatch):
     calls = []
 
     def export(model, path, format, **arguments):
-        calls.append(arguments)
-        (tmp_path / "model").write_text("12345")
+        calls.append(arguments | {"format": format})
+        (tmp_path / path).write_text("12345")
 
-    monkeypatch.setattr("aw_keras.export", export)
-    found = run_json("export", NAME, tmp_path / "model", "--format", "onnx")
+    monkeypatch.setattr(exporting, "export", export)
+    found = run_json("export", NAME, tmp_path / "model.onnx")
     assert found["bytes"] == 5 and found["class_names"]
+    assert found["format"] == calls[0]["format"] == "onnx"
     assert calls[0]["class_names"][0] == "airplane"
     assert calls[0]["preprocessing"].deviation[0] == 62.993
     code, _, _ = run(
-        *("export", "aw.keras", tmp_path / "model", "--precision", "int8"),
+        *("export", "aw.keras", tmp_path / "m.tflite", "--precision", "int8"),
         *("--preprocessing", "unit", "--images", "noise.png", "grey.jpg"),
     )
     assert code == 0
-    assert calls[1]["class_names"] is None
+    assert calls[1]["class_names"] is None and calls[1]["format"] == "litert"
     assert calls[1]["representative_data"].shape == (2, 8, 8, 3)
     assert calls[1]["representative_data"].dtype == "uint8"
 
@@ -256,29 +322,42 @@ def test_doctor(run, monkeypatch, tmp_path):
     found = json.loads(out)
     assert found["versions"]["keras"] == keras.__version__
     assert found["backend"] == keras.backend.backend()
+    assert found["devices"] and found["xla"] == "works"
     assert found["cache"]["folder"] == str(tmp_path)
     assert found["cache"]["writable"]
     assert code == (1 if found["conflicts"] else 0)
+
+
+def test_doctor_counts_released_weights(run, monkeypatch, tmp_path):
+    """Those of the checkout too, and only if they are whole."""
+    monkeypatch.setattr(doctor, "_probed", dict)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    files = [file.name for file in released()]
+    code, out, _ = run("doctor", "--json")
+    cache = json.loads(out)["cache"]
+    assert [pathlib.Path(path).name for path in cache["weights"]] == files
+    assert cache["missing"] == []
+    (tmp_path / "models").mkdir()
+    for name, content in zip(files, [None, b"damaged"]):
+        path = tmp_path / "models" / name
+        path.write_bytes(content or (store.CHECKOUT / name).read_bytes())
+    monkeypatch.setattr(store, "CHECKOUT", tmp_path)
+    code, out, _ = run("doctor", "--json")
+    assert json.loads(out)["cache"]["missing"] == files[1:]
     code, out, _ = run("doctor")
-    assert keras.__version__ in out
+    assert f"1 of {len(files)} are here" in out
     assert_fits(out)
 
 
-def test_doctor_finds_conflicts_and_survives_what_is_broken(run, monkeypatch):
+def test_doctor_finds_conflicts(run, monkeypatch):
     versions = {"tensorflow": "2.20.1", "tf-keras": "2.19.0", "jax": "0.1"}
     monkeypatch.setattr(doctor, "_version", versions.get)
+    monkeypatch.setattr(doctor, "_probed", dict)
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
     monkeypatch.setenv("KERAS_HOME", "noise.png/none")  # Below a file.
-
-    def broken():
-        raise RuntimeError("no driver")
-
-    monkeypatch.setattr(doctor, "_devices", broken)
-    monkeypatch.setattr(doctor, "_xla", lambda: "works")
     code, out, _ = run("doctor", "--json")
     found = json.loads(out)
     assert code == 1
-    assert found["devices"] == "RuntimeError: no driver"
     assert found["versions"]["torch"] is None
     conflicts = "\n".join(found["conflicts"])
     assert "pip install 'jax>=0.10'" in conflicts
@@ -289,6 +368,25 @@ def test_doctor_finds_conflicts_and_survives_what_is_broken(run, monkeypatch):
     assert code == 1 and out.count("conflict: ") == len(found["conflicts"])
 
 
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [
+        ("raise RuntimeError('no driver')", "RuntimeError: no driver"),
+        ("import os; os.write(2, b'bad flag'); os._exit(9)", "9, bad flag"),
+    ],
+)
+def test_doctor_survives_what_is_broken(
+    backend, says, run, monkeypatch, tmp_path
+):
+    """Whether it raises an error or ends the process that imports it."""
+    (tmp_path / "keras.py").write_text(backend)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code, out, _ = run("doctor")
+    assert code == 1 and "does not start" in out
+    (line,) = [x for x in out.splitlines() if x.startswith("conflict: Keras")]
+    assert says in line and "pip install" in line
+
+
 def test_framework_chatter_is_no_part_of_the_result(run_json, monkeypatch):
     def noisy(path, **arguments):
         print("Downloading")
@@ -297,4 +395,22 @@ def test_framework_chatter_is_no_part_of_the_result(run_json, monkeypatch):
     original = keras.saving.load_model
     monkeypatch.setattr(keras.saving, "load_model", noisy)
     assert run_json("summary", "aw.keras")["name"] == "tiny_net"
-    assert logging.getLogger("tensorflow").level == logging.ERROR
+
+
+@pytest.mark.parametrize(
+    ("level", "hidden"), [("0", False), ("1", False), ("2", True), ("3", True)]
+)
+def test_frameworks_log_what_was_asked_for(level, hidden, run, monkeypatch):
+    found = []
+    logger = logging.getLogger("tensorflow")
+
+    def load(path, **arguments):
+        found.append(logger.isEnabledFor(logging.WARNING))
+        raise OSError("enough")
+
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    monkeypatch.setattr(keras.saving, "load_model", load)
+    enabled = logger.isEnabledFor(logging.WARNING)
+    run("summary", "aw.keras")
+    assert found == [enabled and not hidden]
+    assert logger.isEnabledFor(logging.WARNING) == enabled

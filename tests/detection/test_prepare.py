@@ -4,6 +4,7 @@ from tests.detection import requirements  # noqa: F401, I001 isort:skip
 
 import json
 import os
+import runpy
 
 import numpy as np
 import pytest
@@ -229,10 +230,51 @@ def test_a_set_of_which_nothing_is_left(voc, tmp_path):
         prepare(dataset, tmp_path / "out", skip_bad=True, log=str)
 
 
+def test_misspelt_splits_and_classes_are_told(voc):
+    (voc / "ImageSets/Main/val.txt").write_text("image0")
+    with pytest.raises(ValueError) as error:
+        read_voc(voc, "trian", pictures.CLASSES)
+    assert str(error.value) == (
+        "Expected one of the splits train, val. Received: trian; did you mean "
+        "train?"
+    )
+    for classes in (["red", "Blue"], ["RED", "blue"]):
+        with pytest.raises(
+            ValueError, match="did you mean (red|blue)"
+        ) as error:
+            read_voc(voc, "train", classes)
+        assert str(error.value).startswith("Expected classes that occur: blue,")
+    with pytest.raises(ValueError, match="blue, red. Received: cell$"):
+        read_voc(voc, "train", ["cell"])
+
+
+def test_a_class_may_be_in_other_splits_only(voc, tmp_path):
+    dataset = read_voc(voc, "train", [*pictures.CLASSES, "green"])
+    _, _, report, faults = prepared(dataset, tmp_path / "out")
+    assert not faults and report.classes[3] == "green"
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
+@pytest.mark.parametrize("module", ["prepare", "predict", "export"])
+def test_refused_in_a_line(module, voc, tmp_path, monkeypatch, capsys):
+    arguments = {
+        "prepare": [voc, "--split", "trian", "--classes", "red"],
+        "predict": [tmp_path, "no.jpg"],
+        "export": [tmp_path],
+    }[module]
+    arguments = [module, *arguments, "--out", tmp_path / "out"]
+    monkeypatch.setattr("sys.argv", [*map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(f"aw_keras.detection.{module}", run_name="__main__")
+    assert end.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"aw_keras.detection.{module}: Expected ")
+    assert printed.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "split, classes, reason",
     [
-        ("test", ["red"], "No such file"),
         ("train", [], "no classes"),
         ("train", ["red", "red"], "twice"),
         ("train", ["red", " "], "class 2"),

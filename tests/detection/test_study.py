@@ -101,7 +101,7 @@ def test_picture(folders, tmp_path, monkeypatch):
         def __call__(self, image, least_score):
             return finds(1, 2, 3)(image)
 
-        def caption(self, found):
+        def name(self, label):
             return "cell"
 
     monkeypatch.setattr(bccd.predict, "Detector", Detector)

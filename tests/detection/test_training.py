@@ -162,20 +162,22 @@ def test_predictions_are_drawn(exported, tmp_path, capsys):
     assert len(lines) == 10
     assert all(line.startswith(f"{image}\t") for line in lines)
     with Image.open(tmp_path / "out/image.png") as picture:
-        assert picture.size == (pictures.WIDTH, pictures.HEIGHT)
-        assert not np.array_equal(picture, predict.read_image(image))
+        assert picture.width == pictures.WIDTH
+        whole = np.asarray(picture)[: pictures.HEIGHT]
+        assert not np.array_equal(whole, predict.read_image(image))
     predict.main([*arguments, "--least-score", "1.1"])
     assert capsys.readouterr().out == ""
     with Image.open(tmp_path / "out/image.png") as picture:
-        assert np.array_equal(picture, predict.read_image(image))
+        whole = np.asarray(picture)[: pictures.HEIGHT]
+        assert np.array_equal(whole, predict.read_image(image))
 
 
-def test_what_cannot_be_predicted(exported, tmp_path):
+def test_what_cannot_be_predicted(exported, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     text = tmp_path / "image.jpg"
     text.write_text("no image")
-    with pytest.raises(ValueError, match="readable image.*image.jpg"):
-        predict.main([str(exported), str(text), *out])
+    assert predict.main([str(exported), str(text), *out]) == 2
+    assert "readable image. Received: " in capsys.readouterr().err
     with pytest.raises(ValueError, match="exported detector.*path="):
         predict.main([str(tmp_path), str(text), *out])
     with pytest.raises(ValueError, match="different names"):

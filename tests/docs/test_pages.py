@@ -12,6 +12,7 @@ import contextlib
 import doctest
 import importlib.util
 import io
+import json
 import pathlib
 import re
 import shlex
@@ -141,6 +142,30 @@ def test_blocks_run_and_print_what_is_shown(page, session):
 def test_tables_are_up_to_date():
     """If not: `python -m docs.tables`."""
     assert not tables.stale()
+
+
+def test_every_table_is_on_a_page():
+    texts = [page.read_text("utf-8") for page in tables.WITH_TABLES]
+    for name in tables.TABLES:
+        assert any(f"<!-- generated: {name} -->" in text for text in texts)
+
+
+def test_pages_say_what_loading_a_model_takes():
+    cards = sorted(ROOT.glob("zoo/cards/*cifar10*.md"))
+    assert cards
+    for page in (ROOT / "README.md", ROOT / "docs/weights.md", *cards):
+        text = page.read_text("utf-8")
+        assert "keras.saving.load_model" in text and "import aw_keras" in text
+
+
+def test_page_and_notebook_agree_on_empty_boxes():
+    notebook = json.loads((ROOT / "notebooks/04_detection.ipynb").read_text())
+    told = "".join(line for c in notebook["cells"] for line in c["source"])
+    page = (ROOT / "docs/detection.md").read_text("utf-8")
+    for text in (told, page):
+        assert "two boxes of BCCD are empty, one in `train` and one in" in (
+            " ".join(text.split())
+        )
 
 
 def test_links_lead_somewhere():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aw_keras import explain
-from aw_keras.explain.attention import variation
+from aw_keras.explain import variation
 
 COUNT = 3
 
@@ -74,9 +74,77 @@ def test_layer(attention, images):
 
 def test_layer_of_one_image(attention, images):
     one = {"stem": attention["stem"][:1]}
-    _, _, channels, *_ = pictures(explain.plot_layer(one, "stem", images[:1]))
+    found = pictures(explain.plot_layer(one, "stem", images[:1]))
+    _, positions, channels, *_ = found
     expected = one["stem"][0].mean(axis=(0, 1))
     np.testing.assert_allclose(channels.get_array(), expected)
+    expected = one["stem"][0].mean(axis=(2, 3))
+    np.testing.assert_allclose(positions.get_array(), expected)
+
+
+@pytest.mark.parametrize("count", [1, COUNT])
+@pytest.mark.parametrize("name", ["stem", "depthwise"])
+def test_a_layer_has_one_scale(count, name, attention, images):
+    one = {name: attention[name][:count]}
+    figure = explain.plot_layer(one, name, images[:count])
+    assert figure.get_suptitle() == name  # It does vary.
+    maps = [image for image in pictures(figure) if image.get_array().ndim == 2]
+    assert len({image.get_clim() for image in maps}) == 1
+    assert len(bars(figure)) == 1
+
+
+def bars(figure):
+    """The colour bars."""
+    return [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
+
+
+@pytest.fixture(scope="module")
+def constant():
+    """Attention that differs in the fourth decimal, which is noise."""
+    rng = np.random.default_rng(3)
+    return {
+        "stem": 0.4992 + rng.uniform(0, 3e-4, (COUNT, 3, 3, 4, 6)),
+        "depthwise": 0.4992 + rng.uniform(0, 3e-4, (COUNT, 3, 3, 1, 6)),
+    }
+
+
+def assert_pale(image):
+    """Whether a picture's values are close together on their scale."""
+    low, high = image.get_clim()
+    assert np.ptp(image.get_array()) < 0.05 * (high - low)
+
+
+def test_noise_is_not_drawn_as_a_difference(constant, images):
+    for count, says in ((COUNT, "does not vary with the image"), (1, "0.499")):
+        chosen = {name: maps[:count] for name, maps in constant.items()}
+        for name in chosen:
+            figure = explain.plot_layer(chosen, name, images[:count])
+            assert says in figure.get_suptitle()
+            for image in pictures(figure):
+                if image.get_array().ndim == 2:
+                    assert_pale(image)
+
+
+def test_layers_that_do_not_vary_are_said_to_be_so(constant, attention):
+    figure = explain.plot_layers({**attention, "even": constant["stem"]})
+    labels = [axis.get_xlabel() for axis in figure.axes]
+    assert [label for label in labels if "all 0.499" in label] == [
+        "4x6, all 0.499"
+    ]
+    for image in pictures(explain.plot_layers(constant)):
+        if image.get_array().shape in ((4, 6), (9, 6)):
+            assert_pale(image)
+    figure = explain.plot_variation({**attention, "even": constant["stem"]})
+    axis, rows, *_ = drawn(figure)
+    assert [text.get_text() for text in axis.texts] == ["does not vary"]
+    assert [text.get_position()[0] for text in axis.texts] == [2]
+    figure = explain.plot_variation(constant)
+    axis, rows, *_ = drawn(figure)
+    assert len(axis.texts) == 2
+    assert max(bar.get_height() for bar in axis.patches) < (
+        0.05 * axis.get_ylim()[1]
+    )
+    assert_pale(rows.images[0])
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 from aw_keras import AWConv2D, explain, fold_attention
-from aw_keras.explain.attention import distances, variation
+from aw_keras.explain import variation
+from aw_keras.explain.attention import distances
 
 CLASSES = 3
 
@@ -138,6 +139,55 @@ def test_grad_cam_with_channels_first(images):
         expected_cam(np.maximum(images, 0), kernel, predicted(model, first)),
         atol=1e-5,
     )
+
+
+def nested(images):
+    """The parts of one classifier, flat and nested in several ways.
+
+    Returns:
+        The flat one, and a dict from the name of a way to a model.
+    """
+    backbone = [
+        AWConv2D(4, 3, padding="same", name="stem"),
+        layers.Conv2D(5, 3, strides=2, padding="same", name="maps"),
+    ]
+    neck = [layers.ReLU(), layers.GlobalAveragePooling2D()]
+    head = [layers.Dense(CLASSES, "softmax")]
+
+    def sequential(parts, shape):
+        return keras.Sequential([keras.Input(shape), *parts])
+
+    shape = images.shape[1:]
+    flat = sequential([*backbone, *neck, *head], shape)
+    body = sequential(backbone, shape)
+    pooled = sequential([*backbone, *neck], shape)
+    top = sequential([*neck, *head], body.output_shape[1:])
+    image = keras.Input(shape)
+    models = {
+        "maps at the end": [body, *neck, *head],
+        "maps inside": [pooled, *head],
+        "the head is nested": [body, top],
+        "all is nested": [flat],
+        "twice": [sequential([body, *neck], shape), *head],
+    }
+    return flat, {
+        **{kind: sequential(models[kind], shape) for kind in models},
+        "functional": keras.Model(image, head[0](pooled(image))),
+    }
+
+
+def test_grad_cam_descends_into_nested_models(images):
+    flat, models = nested(images)
+    for layer in ("stem", "maps", None):
+        expected = explain.grad_cam(flat, images, layer=layer)
+        assert 0 < expected.mean() < 1
+        for kind, model in models.items():
+            found = explain.grad_cam(model, images, layer=layer)
+            np.testing.assert_allclose(
+                found, expected, atol=1e-5, err_msg=f"{kind}, {layer}"
+            )
+    with pytest.raises(ValueError, match="maps.*'stem'"):
+        explain.grad_cam(models["twice"], images, layer="nothing")
 
 
 def test_grad_cam_of_coarse_maps_through_a_head_without_dense(images):

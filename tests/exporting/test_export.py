@@ -45,6 +45,10 @@ def _all_packages(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
 
 
+#: What files of ONNX begin with: their version, and then the producer.
+_ONNX = "\x08\x08\x12"
+
+
 def put(path, text):
     """Writes an artifact of sorts: a folder if its file is in one."""
     path.mkdir()
@@ -58,7 +62,7 @@ def write_text(text, error=None):
         if request.format == "saved_model":
             put(path, text)
         else:
-            path.write_text(text)
+            path.write_text(_ONNX + text)
         if error is not None:
             raise error
 
@@ -68,7 +72,7 @@ def write_text(text, error=None):
 def contents(folder):
     """Dict from the path of each file in a folder to its text."""
     return {
-        str(file.relative_to(folder)): file.read_text()
+        str(file.relative_to(folder)): file.read_text().removeprefix(_ONNX)
         for file in folder.rglob("*")
         if file.is_file()
     }
@@ -122,11 +126,51 @@ def test_keeps_what_is_no_export(format, tmp_path):
     folder.mkdir()
     (folder / "photo.png").write_text("mine")
     file.write_text("mine")
-    with pytest.raises(FileExistsError, match="Expected `path` to be free or"):
-        export(network(), folder if format == "onnx" else file, format)
-    with pytest.raises(FileExistsError, match="Received: path="):
-        export(network(), folder, format)
-    assert set(contents(tmp_path)) == {"file", "folder/photo.png"}
+    for path in (file, folder):
+        with pytest.raises(FileExistsError, match="Expected a path that is"):
+            export(network(), path, format)
+    for path in (folder, *([file] if format == "saved_model" else [])):
+        with pytest.raises(FileExistsError, match="Received: path="):
+            export(network(), path, format, overwrite=True)
+    assert set(contents(tmp_path).values()) == {"mine"}
+
+
+def test_overwrites_a_file_if_told_so(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(WRITER, "write", write_text("new"))
+    export(network(), tmp_path / "file", "onnx", overwrite=True)
+    assert contents(tmp_path) == {"file": "new"}
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("m.onnx", "onnx"),
+        ("M.ONNX", "onnx"),
+        ("m.tflite", "litert"),
+        ("m.v1", "saved_model"),
+        ("m", "saved_model"),
+    ],
+)
+def test_the_format_is_what_the_path_ends_in(
+    name, format, tmp_path, monkeypatch
+):
+    formats = []
+
+    def write(model, request, path):
+        formats.append(request.format)
+        write_text("new")(model, request, path)
+
+    monkeypatch.setattr(WRITER, "write", write)
+    export(network(), tmp_path / name)
+    assert formats == [format]
+
+
+def test_another_format_than_the_path_ends_in(format, tmp_path):
+    for name in ("m.tflite", *(["m.onnx"] if format != "onnx" else [])):
+        with pytest.raises(ValueError, match=f"for the format {format}"):
+            export(network(), tmp_path / name, format)
+    assert contents(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

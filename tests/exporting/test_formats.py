@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import aw_keras
+from aw_keras import artifacts
 from aw_keras.applications import feature_pyramid, from_pytorch, get_entry
 from aw_keras.applications.imagenet_resnet import preprocess_input
 from aw_keras.applications.preprocessing import preprocess_cifar
@@ -99,6 +100,7 @@ def test_every_geometry_whatever_the_layers_name(format, tmp_path):
     model = all_convolutions()
     path = tmp_path / "artifact"
     aw_keras.export(model, path, format)
+    artifacts.check_target(path, format, overwrite=False)  # Known again.
     artifact = Artifact(format, path)
     images = np.random.default_rng(1).normal(size=(7, 11, 12, 6))
     images = images.astype("float32")

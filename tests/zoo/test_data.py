@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from zoo.data import load, take
+from zoo.data import hold_out, load, take
 
 FILES = {
     "train/cat/0.png": 10,
@@ -195,3 +195,74 @@ def test_truncated_archive(tmp_path, mode):
         path.write_bytes(whole[: len(whole) * eighths // 8])
         with pytest.raises(ValueError, match="complete tar archive"):
             load(path)
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(0, 256, (5, 4, 6, 3), "uint8"),
+        "y_train": np.array([0, 1, 2, 1, 0], "uint8"),
+        "x_test": rng.integers(0, 256, (2, 4, 6, 3), "uint8"),
+        "y_test": np.array([2, 0]),
+        "classes": np.array(["ape", "bee", "cat"]),
+        **changes,
+    }
+
+
+def test_arrays(tmp_path):
+    path = tmp_path / "pets.npz"
+    np.savez(path, **arrays())
+    dataset = load(path)
+    assert dataset.class_names == ("ape", "bee", "cat")
+    assert dataset.y_train.dtype == np.int64
+    np.testing.assert_array_equal(dataset.x_train, arrays()["x_train"])
+    np.testing.assert_array_equal(dataset.y_test, [2, 0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"x_train": np.zeros((5, 4, 6, 3), "float32")},
+        {"x_test": np.zeros((2, 4, 6), "uint8")},
+        {"y_train": np.array([0, 1, 2, 1, 3])},
+        {"y_train": np.array([0, 1, 2, 1, -1])},
+        {"y_test": np.array([0.0, 1.0])},
+        {"y_test": np.array([0])},
+        {"x_test": np.zeros((0, 4, 6, 3), "uint8"), "y_test": np.zeros(0, int)},
+        {"classes": np.array([{"ape"}, {"bee"}, {"cat"}])},
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, changes):
+    path = tmp_path / "pets.npz"
+    np.savez(path, **arrays(**changes))
+    with pytest.raises(ValueError, match="Expected .*pets.npz"):
+        load(path)
+
+
+def test_files_that_are_no_arrays(tmp_path):
+    path = tmp_path / "pets.npz"
+    np.savez(path, x_train=np.zeros(3))
+    with pytest.raises(ValueError, match="Expected an .npz file"):
+        load(path)
+    for content in (b"", b"PK", path.read_bytes()[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="Expected an .npz file"):
+            load(path)
+
+
+def test_hold_out(tmp_path):
+    path = tmp_path / "pets.npz"
+    np.savez(path, **arrays())
+    dataset = load(path)
+    held = hold_out(dataset, 2)
+    assert (len(held.x_train), len(held.x_test)) == (3, 2)
+    both = np.concatenate([held.x_train, held.x_test])
+    order = [
+        next(i for i, x in enumerate(both) if np.array_equal(x, wanted))
+        for wanted in dataset.x_train
+    ]
+    labels = np.concatenate([held.y_train, held.y_test])[order]
+    np.testing.assert_array_equal(labels, dataset.y_train)
+    for count in (0, 5):
+        with pytest.raises(ValueError, match="Received: holdout"):
+            hold_out(dataset, count)

@@ -82,8 +82,9 @@ def test_command(run, tmp_path, capsys):
 
 
 def test_unknown_network():
-    with pytest.raises(SystemExit, match="zoo.evaluate: .*name=ResNet21"):
+    with pytest.raises(SystemExit, match="zoo.evaluate: .*ResNet21") as end:
         evaluate.main(["ResNet21", "--data", "digits"])
+    assert end.value.code == 2
 
 
 def test_encoded_images(tmp_path):

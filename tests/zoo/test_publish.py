@@ -172,8 +172,9 @@ def test_unfinished_runs_are_refused(folders, tmp_path, missing):
             (folder / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ValueError, match=REFUSED[missing]):
         read_run(folder)
-    with pytest.raises(SystemExit, match=f"finished run.*{missing}"):
+    with pytest.raises(SystemExit, match=f"finished run.*{missing}") as end:
         main([str(folder)])
+    assert end.value.code == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +12,7 @@ from tests.zoo import tiny
 from zoo import train_many
 from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
+from zoo.train import locked
 
 COMMAND = [
     *(tiny.RECIPE, "--models", "ResNet20", "AWResNet20"),
@@ -80,3 +84,98 @@ def test_a_real_run(tmp_path, small_network, monkeypatch, capsys):
 def test_wrong_recipe(tmp_path):
     with pytest.raises(SystemExit, match="zoo.train_many: .*Received: epoch"):
         train_many.main([*COMMAND, str(tmp_path), "--set", "epoch=1"])
+
+
+def test_queue(tmp_path, trained, capsys, monkeypatch):
+    monkeypatch.setattr(train_many, "Signals", lambda: lambda: False)
+    queue = tmp_path / "queue"
+    queue.write_text(
+        f"# The short ones first.\n\n{tiny.RECIPE} seed=3 epochs=1\n"
+        f"{tiny.RECIPE} model=AWResNet20 name='two words' # later\n"
+    )
+    out = tmp_path / "runs"
+    train_many.main(
+        ["--queue", str(queue), "--out", str(out), "--set", "limit=32"]
+    )
+    assert trained == ["digits-ResNet20-3", "two words-AWResNet20-0"]
+    assert "2 of 2 runs are complete." in capsys.readouterr().out
+    recipe = json.loads((out / trained[0] / "run.json").read_text())
+    assert (recipe["epochs"], recipe["limit"]) == (1, 32)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (f"{tiny.RECIPE} epochs=1\n{tiny.RECIPE} epochs=2", "Set `name`"),
+        (f"{tiny.RECIPE} epoch=1", "Received: epoch"),
+        ("no/such.yaml", "no/such.yaml"),
+        (f"{tiny.RECIPE} 'epochs=1", "quotation"),
+    ],
+)
+def test_wrong_queue(tmp_path, text, message):
+    queue = tmp_path / "queue"
+    queue.write_text(text)
+    with pytest.raises(SystemExit, match=f"^zoo.train_many: .*{message}"):
+        train_many.main(["--queue", str(queue), "--out", str(tmp_path)])
+
+
+def test_a_recipe_or_a_queue(tmp_path, capsys):
+    for command in ([], [tiny.RECIPE], [*COMMAND[:-1], "--queue", "x"]):
+        with pytest.raises(SystemExit):
+            train_many.main([*command, "--out", str(tmp_path)])
+        assert "expected" in capsys.readouterr().err
+
+
+def test_what_another_process_trains_is_left_out(tmp_path, trained):
+    recipes = [
+        Recipe.from_file(tiny.RECIPE, [f"seed={seed}", "limit=32"])
+        for seed in (0, 1)
+    ]
+    busy = tmp_path / recipes[0].run_name
+    busy.mkdir()
+    with locked(busy):
+        with pytest.raises(BlockingIOError, match="no other process trains"):
+            with locked(busy):
+                pass
+        train_many.train_many(recipes, tmp_path, lambda: False)
+    assert trained == ["digits-ResNet20-1"]
+    train_many.train_many(recipes, tmp_path, lambda: False)
+    assert trained == ["digits-ResNet20-1", "digits-ResNet20-0"]
+
+
+def test_processes_share_the_work(tmp_path):
+    """Two processes, each of one thread, of a command that lists them."""
+    command = [
+        *(sys.executable, "-c", PROCESS, "--out", str(tmp_path)),
+        *(*COMMAND[:-1], "--processes", "2", "--threads", "1"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("4 of 4 runs are complete.") == 1
+    workers = [path.read_text() for path in tmp_path.glob("*/worker")]
+    assert len(workers) == 4
+    assert {text.split()[1] for text in workers} == {"1"}
+    assert len({text.split()[0] for text in workers}) == 2
+
+
+#: A command whose trainings wait until both processes have begun one, and
+#: say by whom they were done.
+PROCESS = """
+import json, os, pathlib, sys, time
+from zoo import train_many
+
+def train(recipe, dataset, out, stop):
+    (out.parent / f"process-{os.getpid()}").touch()
+    while len([*out.parent.glob("process-*")]) < 2:
+        time.sleep(0.1)
+    threads = os.environ["OMP_NUM_THREADS"]
+    (out / "worker").write_text(f"{os.getpid()} {threads}")
+    (out / "metrics.json").write_text(json.dumps({"top1": 1, "top5": 1}))
+
+train_many.train = train
+train_many.command = lambda module: [*sys.orig_argv]
+train_many.main()
+"""

@@ -10,13 +10,8 @@ import statistics
 import time
 import types
 
-import keras
-import numpy as np
-
-from aw_keras import convert
 from aw_keras.cli import networks
-from aw_keras.cli.output import print_table, track
-from aw_keras.ops.validation import check_positive_integer
+from aw_keras.cli.output import positive_integer, print_table, track
 
 EXAMPLES = """\
 aw-keras benchmark AWResNet20 --batch 128
@@ -29,17 +24,23 @@ _WARM_UP = 2
 def add_arguments(parser):
     networks.add_model(parser)
     parser.add_argument(
-        "--batch", type=int, default=8, help="images at once (%(default)s)"
+        "--batch",
+        type=positive_integer,
+        default=8,
+        help="images at once (%(default)s)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=9, help="measurements (%(default)s)"
+        "--rounds",
+        type=positive_integer,
+        default=9,
+        help="measurements (%(default)s)",
     )
 
 
 def run(options):
-    check_positive_integer("--batch", options.batch)
-    check_positive_integer("--rounds", options.rounds)
     model = networks.open_any(options.model)
+    import keras
+
     plain = _plain_companion(model)
     images = _random_images(model, options.batch)
     steps = {"inference": _inference, "training step": _training_step}
@@ -60,6 +61,8 @@ def run(options):
 
 
 def _plain_companion(model):
+    from aw_keras import convert
+
     # Any attention will do: time does not depend on the values.
     half = types.SimpleNamespace(mean=0.5)
     layers = convert.attentional_layers(model)
@@ -73,6 +76,8 @@ def _random_images(model, batch):
             "Expected a network with one input of a known size. Received: "
             f"{model.name} with inputs of the shapes {shapes}"
         )
+    import numpy as np
+
     rng = np.random.default_rng(0)
     return rng.normal(size=(batch, *shapes[0])).astype("float32")
 
@@ -82,6 +87,9 @@ def _inference(model, images):
 
 
 def _training_step(model, images):
+    import keras
+    import numpy as np
+
     # A rate of 0 keeps the values, and with them the time, as they are.
     model.compile(keras.optimizers.SGD(0.0), "mse")
     targets = keras.tree.map_structure(

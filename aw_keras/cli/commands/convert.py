@@ -4,14 +4,11 @@ The new model computes what the old one does, and fine-tuning begins there. It
 is not compiled.
 """
 
-import os
 import pathlib
 
-from aw_keras import to_aw
 from aw_keras.cli import networks, output
-from aw_keras.cli.output import print_facts
+from aw_keras.cli.output import positive_integer, print_facts
 from aw_keras.files import replacing
-from aw_keras.layers import AWConv2D
 
 EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
@@ -26,9 +23,7 @@ def add_arguments(parser):
         metavar="IN",
         help=".keras file of a functional model, file of PyTorch, or weights",
     )
-    parser.add_argument(
-        "target", metavar="OUT", help=".keras file to write; must not exist"
-    )
+    parser.add_argument("target", metavar="OUT", help=".keras file to write")
     parser.add_argument(
         "--network",
         metavar="NAME",
@@ -42,19 +37,23 @@ def add_arguments(parser):
     )
     parser.add_argument(
         "--reduction",
-        type=int,
+        type=positive_integer,
         default=16,
         metavar="R",
         help="reduction ratio of the attention (%(default)s)",
     )
+    output.add_force(parser)
 
 
 def run(options):
-    _check_target(options.target)
+    _check_target(options)
     if options.network is None:
         model = networks.load(options.source)
     else:
         model = networks.with_weights(options.network, options.source)
+    from aw_keras.convert import to_aw
+    from aw_keras.layers import AWConv2D
+
     converted = to_aw(model, options.where, reduction=options.reduction)
     with replacing(options.target) as path:
         converted.save(path)
@@ -72,14 +71,13 @@ def run(options):
     }
 
 
-def _check_target(path):
-    if pathlib.Path(path).suffix != ".keras" or os.path.lexists(path):
+def _check_target(options):
+    if pathlib.Path(options.target).suffix != ".keras":
         raise ValueError(
-            "Expected OUT to be the path of a new .keras file. "
-            f"Received: OUT={path}"
-            + (", which exists" if os.path.lexists(path) else "")
+            "Expected OUT to be the path of a .keras file. "
+            f"Received: OUT={options.target}"
         )
-    output.check_folder(path)
+    output.check_target(options.target, options.force)
 
 
 def show(result):

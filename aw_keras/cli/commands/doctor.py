@@ -5,15 +5,15 @@ Prints versions, devices and folders, and the conflicts found; the exit code is
 """
 
 import importlib.metadata
+import json
 import os
 import platform
+import subprocess
+import sys
 
-import keras
-from packaging.requirements import Requirement
-from packaging.version import Version
-
+from aw_keras.cli import probe
 from aw_keras.cli.output import print_facts
-from aw_keras.weights import released, store
+from aw_keras.command import DONE, PROBLEM
 
 EXAMPLES = """\
 aw-keras doctor
@@ -32,6 +32,9 @@ _VARIABLES = (
     *("TF_USE_LEGACY_KERAS", "CUDA_VISIBLE_DEVICES"),
 )
 
+#: Frameworks that take longer to start than this do not work, in seconds.
+_PATIENCE = 300
+
 
 def add_arguments(parser):
     """Takes no arguments."""
@@ -42,17 +45,16 @@ def run(options):
     variables = {
         name: os.environ[name] for name in _VARIABLES if name in os.environ
     }
-    cache = _cache()
+    backend, cache = _probed(), _cache()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "backend": keras.backend.backend(),
-        "devices": _tried(_devices),
-        "xla": _tried(_xla),
+        **{name: backend.get(name) for name in ("backend", "devices", "xla")},
         "versions": versions,
         "variables": variables,
         "cache": cache,
         "conflicts": [
+            *_backend_conflicts(backend),
             *_requirements(versions),
             *_known_conflicts(versions, variables),
             *_cache_conflicts(cache),
@@ -61,7 +63,7 @@ def run(options):
 
 
 def exit_code(result):
-    return 1 if result["conflicts"] else 0
+    return PROBLEM if result["conflicts"] else DONE
 
 
 def _version(name):
@@ -71,57 +73,51 @@ def _version(name):
         return None
 
 
-def _tried(function):
-    """What it returns, or why it cannot."""
+def _probed():
+    """What `probe` prints; or its `error`."""
     try:
-        return function()
-    # Whatever is broken about a framework, the rest is worth printing.
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        process = subprocess.run(
+            [sys.executable, "-P", probe.__file__],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer in {_PATIENCE} seconds"}
+    try:
+        return json.loads(process.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        said = [line for line in process.stderr.splitlines() if line.strip()]
+        last = said[-1] if said else "without a word"
+        return {"error": f"exit code {process.returncode}, {last}"}
 
 
-def _devices():
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return [device.name for device in tf.config.list_physical_devices()]
-    if backend == "jax":
-        import jax
-
-        return [str(device) for device in jax.devices()]
-    import torch
-
-    count = torch.cuda.device_count()
-    return ["cpu", *map(torch.cuda.get_device_name, range(count))]
-
-
-def _xla():
-    """Whether XLA can compile for the backend."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        compiled = tf.function(lambda x: x + 1.0, jit_compile=True)
-    elif backend == "jax":
-        import jax
-
-        compiled = jax.jit(lambda x: x + 1.0)
-    else:
-        return "not used by torch"
-    return "works" if float(compiled(1.0)) == 2 else "computes nonsense"
+def _backend_conflicts(found):
+    if "error" in found:
+        yield (
+            f"Keras does not start ({found['error']}): install its backend, "
+            "for example pip install 'aw-keras[tensorflow]', or name another "
+            "one in KERAS_BACKEND"
+        )
 
 
 def _cache():
+    """Where downloads go, and which of the released files are here, whole.
+
+    Or the `error`, where not even the libraries for files of weights work.
+    """
+    try:
+        from aw_keras.weights import released, store
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
     folder = store.keras_home()
+    here = {file.name: store.found(file) for file in released()}
     return {
         "folder": folder,
         "writable": _is_writable(folder),
-        "weights": [
-            file.name
-            for file in released()
-            if os.path.isfile(os.path.join(folder, "models", file.name))
-        ],
+        "weights": [path for path in here.values() if path],
+        "missing": [name for name, path in here.items() if not path],
     }
 
 
@@ -134,6 +130,8 @@ def _is_writable(folder):
 
 def _requirements(versions):
     """Packages whose version is not one that aw-keras is made for."""
+    from packaging.requirements import Requirement
+
     try:
         lines = importlib.metadata.requires("aw-keras") or []
     except importlib.metadata.PackageNotFoundError:
@@ -149,6 +147,8 @@ def _requirements(versions):
 
 
 def _known_conflicts(versions, variables):
+    from packaging.version import Version
+
     tensorflow, tf_keras = versions["tensorflow"], versions["tf-keras"]
     if tensorflow and tf_keras and _minor(tensorflow) != _minor(tf_keras):
         yield (
@@ -178,7 +178,9 @@ def _minor(version):
 
 
 def _cache_conflicts(cache):
-    if not cache["writable"]:
+    if "error" in cache:
+        yield f"files of weights cannot be read ({cache['error']})"
+    elif not cache["writable"]:
         yield (
             f"{cache['folder']}, where weights are downloaded to, cannot be "
             "written: set KERAS_HOME to a folder that can"
@@ -186,19 +188,23 @@ def _cache_conflicts(cache):
 
 
 def show(result):
-    devices = result["devices"]
+    devices, cache = result["devices"], result["cache"]
+    if isinstance(devices, list):
+        devices = "\n".join(devices)
+    weights = None
+    if "error" not in cache:
+        here, missing = len(cache["weights"]), len(cache["missing"])
+        weights = f"{here} of {here + missing} are here"
     print_facts(
         "Environment",
         {
             "Python": result["python"],
             "platform": result["platform"],
-            "backend": result["backend"],
-            "devices": devices
-            if isinstance(devices, str)
-            else "\n".join(devices),
+            "backend": result["backend"] or "does not start",
+            "devices": devices,
             "XLA": result["xla"],
-            "cache": result["cache"]["folder"],
-            "weights there": len(result["cache"]["weights"]),
+            "cache": cache.get("folder"),
+            "released weights": weights,
             **result["variables"],
         },
     )

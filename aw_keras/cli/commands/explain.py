@@ -5,14 +5,12 @@ differs between the images if there are several, and the attention of every
 layer; with --layer, that of one layer for every image.
 """
 
+import importlib.util
 import pathlib
 
-from aw_keras import explain
 from aw_keras.cli import images, networks, output
 from aw_keras.cli.commands import predict
-from aw_keras.explain.attention import variation
 from aw_keras.files import replacing
-from aw_keras.layers import AWConv2D
 
 DESCRIPTION = networks.DESCRIPTION
 
@@ -21,6 +19,9 @@ aw-keras explain AWResNet50 cat.jpg dog.jpg --out figure.png
 aw-keras explain model.keras cat.jpg dog.jpg --preprocessing imagenet \\
     --layer conv5_block3_2_conv --out layer.png
 """
+
+
+_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser):
@@ -35,12 +36,16 @@ def add_arguments(parser):
     parser.add_argument(
         "--layer", metavar="NAME", help="draw one AW-convolution"
     )
+    output.add_force(parser)
 
 
 def run(options):
-    _check_out(options.out)
+    _check_out(options)
     pictures = images.read(options.images)
     network = networks.open_trained(options)
+    from aw_keras import explain
+    from aw_keras.layers import AWConv2D
+
     model = network.model
     pixels = images.fit_all(pictures, model)
     inputs = images.normalise(pixels, network.preprocessing, model)
@@ -75,23 +80,27 @@ def run(options):
     }
 
 
-def _check_out(path):
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError as error:
+def _check_out(options):
+    if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
             "Expected matplotlib to be installed: pip install 'aw-keras[cli]'"
-        ) from error
-    known = FigureCanvasBase.get_supported_filetypes()
-    if pathlib.Path(path).suffix.lower().lstrip(".") not in known:
+        )
+    if pathlib.Path(options.out).suffix.lower() not in _SUFFIXES:
         raise ValueError(
             "Expected --out to end in .png, .pdf or .svg. "
-            f"Received: --out {path}"
+            f"Received: --out {options.out}"
         )
-    output.check_folder(path)
+    output.check_target(options.out, options.force, _is_figure)
+
+
+def _is_figure(path):
+    """Whether matplotlib, which signs its files, has written a file."""
+    return b"Matplotlib" in path.read_bytes()
 
 
 def _layers(attention):
+    from aw_keras.explain import variation
+
     several = len(next(iter(attention.values()), ())) > 1
     deviations = variation(attention) if several else [None] * len(attention)
     return [

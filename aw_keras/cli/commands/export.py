@@ -6,17 +6,16 @@ with --preprocessing none, it takes what the network takes.
 
 import pathlib
 
-import aw_keras
-from aw_keras.cli import images, networks
+from aw_keras.artifacts import PRECISIONS, check_target, format_of
+from aw_keras.cli import images, networks, output
 from aw_keras.cli.output import print_facts
-from aw_keras.exporting.request import PRECISIONS
 
 DESCRIPTION = networks.DESCRIPTION
 
 EXAMPLES = """\
 aw-keras export AWResNet50 saved_model/
-aw-keras export AWResNet50 model.onnx --format onnx --precision float16
-aw-keras export model.keras model.tflite --format litert --precision int8 \\
+aw-keras export AWResNet50 model.onnx --precision float16
+aw-keras export model.keras model.tflite --precision int8 \\
     --preprocessing imagenet --images photos/*.jpg
 """
 
@@ -24,13 +23,13 @@ aw-keras export model.keras model.tflite --format litert --precision int8 \\
 def add_arguments(parser):
     networks.add_arguments(parser)
     parser.add_argument(
-        "path", metavar="PATH", help="folder (saved_model) or file to write"
+        "path",
+        metavar="PATH",
+        help="what to write: a name.onnx, a name.tflite (litert) or else the "
+        "folder of a saved_model",
     )
     parser.add_argument(
-        "--format",
-        choices=PRECISIONS,
-        default="saved_model",
-        help="default: %(default)s",
+        "--format", choices=PRECISIONS, help="default: what PATH ends in"
     )
     parser.add_argument(
         "--precision",
@@ -44,9 +43,13 @@ def add_arguments(parser):
         nargs="+",
         help="for int8: a hundred or more images like those of the training",
     )
+    output.add_force(parser)
 
 
 def run(options):
+    format = format_of(options.path, options.format)
+    check_target(options.path, format, options.force)
+    output.check_folder(options.path)
     pictures = images.read(options.images) if options.images else None
     network = networks.open_trained(options)
     data = None
@@ -55,21 +58,24 @@ def run(options):
         if network.preprocessing is None:
             data = images.normalise(data, None, network.model)
     names = network.class_names()
+    from aw_keras import exporting
+
     try:
-        aw_keras.export(
+        exporting.export(
             network.model,
             options.path,
-            options.format,
+            format,
             preprocessing=network.preprocessing,
             class_names=names,
             precision=options.precision,
             representative_data=data,
+            overwrite=options.force,
         )
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     return {
         "written": options.path,
-        "format": options.format,
+        "format": format,
         "precision": options.precision,
         "model": network.model.name,
         "weights": network.weights,

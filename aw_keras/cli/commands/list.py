@@ -4,13 +4,16 @@ PATTERN is part of a name, or a shell-style pattern of whole names, in any
 case.
 """
 
-from aw_keras.applications import get_entry, list_models
+import fnmatch
+
+from aw_keras.cli import catalogue
 from aw_keras.cli.output import print_table
 
 EXAMPLES = """\
 aw-keras list
 aw-keras list 'awresnet*'
 aw-keras list 50 --pretrained --json
+aw-keras list 50 --pretrained 'timm/*'
 """
 
 
@@ -18,8 +21,11 @@ def add_arguments(parser):
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*")
     parser.add_argument(
         "--pretrained",
-        action="store_true",
-        help="only those that have weights to download",
+        metavar="WEIGHTS",
+        nargs="?",
+        const=True,
+        help="only those that have weights to download, or weights of such "
+        "names: a pattern, of those that others have published too",
     )
 
 
@@ -27,27 +33,45 @@ def run(options):
     pattern = options.pattern
     if not set("*?[") & set(pattern):
         pattern = f"*{pattern}*"
-    if not list_models(pattern):
+    found = [
+        network
+        for network in catalogue.networks()
+        if fnmatch.fnmatchcase(network["name"].lower(), pattern.lower())
+    ]
+    if not found:
         raise ValueError(
             "Expected PATTERN to match the name of a network (see aw-keras "
             f"list). Received: PATTERN={options.pattern}"
         )
-    names = list_models(pattern, pretrained=options.pretrained)
-    return [_described(get_entry(name)) for name in names]
+    if options.pretrained is None:
+        return found
+    if options.pretrained is True:
+        return [network for network in found if network["weights"]]
+    return _with_weights(found, options.pretrained)
 
 
-def _described(entry):
-    return {
-        "name": entry.name,
-        "family": entry.family,
-        "input_shape": list(entry.input_shape),
-        "classes": entry.classes,
-        "published_parameters": entry.published_parameters,
-        "weights": list(entry.weights),
-        "results": dict(entry.results),
-        "papers": list(entry.papers),
-        "licence": entry.licence,
-    }
+def _with_weights(networks, pattern):
+    """Those that have weights of such names, and of their weights these."""
+    if not any(_names(network, pattern) for network in catalogue.networks()):
+        raise ValueError(
+            "Expected --pretrained to match names of weights, such as cifar10 "
+            f"or 'timm/*'. Received: --pretrained {pattern}"
+        )
+    return [
+        network | {"weights": names, "results": _results(network, names)}
+        for network in networks
+        if (names := _names(network, pattern))
+    ]
+
+
+def _names(network, pattern):
+    names = [*network["weights"], *network["published"]]
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _results(network, names):
+    known = network["results"] | network["published"]
+    return {name: known[name] for name in names if name in known}
 
 
 def show(networks):

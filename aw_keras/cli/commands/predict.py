@@ -3,12 +3,9 @@
 Of every image the middle is taken, in the proportions that the network wants.
 """
 
-import keras
-import numpy as np
-
 from aw_keras.cli import images, networks
-from aw_keras.cli.output import print_table, track
-from aw_keras.ops.validation import check_positive_integer
+from aw_keras.cli.output import positive_integer, print_table, track
+from aw_keras.command import DONE, REFUSED, complain
 
 DESCRIPTION = networks.DESCRIPTION
 
@@ -26,7 +23,7 @@ def add_arguments(parser):
     add_images(parser)
     parser.add_argument(
         "--top",
-        type=int,
+        type=positive_integer,
         default=5,
         metavar="K",
         help="how many classes of each image (%(default)s)",
@@ -40,29 +37,49 @@ def add_images(parser):
 
 
 def run(options):
-    check_positive_integer("--top", options.top)
-    pictures = images.read(options.images)
+    paths, pictures, failed = _read_what_can_be(options.images)
     network = networks.open_trained(options)
-    scores = np.stack(
-        [score(network, image) for image in track(pictures, "Predicting")]
-    )
+    scores = [score(network, image) for image in track(pictures, "Predicting")]
     return {
         "model": network.model.name,
         "weights": network.weights,
         "preprocessing": network.dataset,
         "images": [
             {"image": path, "predictions": best}
-            for path, best in zip(
-                options.images, ranked(network, scores, options.top)
-            )
+            for path, best in zip(paths, ranked(network, scores, options.top))
         ],
+        "failed": failed,
     }
+
+
+def exit_code(result):
+    return REFUSED if result["failed"] else DONE
+
+
+def _read_what_can_be(paths):
+    """The paths of good images, these, and what is wrong with the others.
+
+    A damaged image does not cost the results of the others; where none is
+    left, there is nothing to do.
+    """
+    good, pictures, failed = [], [], []
+    for path in paths:
+        try:
+            pictures += images.read([path])
+            good.append(path)
+        except ValueError as error:
+            failed.append({"image": path, "error": str(error)})
+    if not good:
+        raise ValueError("; ".join(failure["error"] for failure in failed))
+    for failure in failed:
+        complain("aw-keras predict", failure["error"])
+    return good, pictures, failed
 
 
 def score(network, image):
     """The outputs for one image, an array `(classes,)`."""
     model = network.model
-    pixels = images.fit(image, model)[np.newaxis]
+    pixels = images.fit(image, model)[None]
     inputs = images.normalise(pixels, network.preprocessing, model)
     return outputs(model, inputs)[0]
 
@@ -72,6 +89,8 @@ def outputs(model, inputs):
 
     Compiling it would take longer than a few images do.
     """
+    import keras
+
     shapes = [tensor.shape for tensor in model.outputs]
     if [len(shape) for shape in shapes] != [2]:
         raise ValueError(
@@ -84,6 +103,8 @@ def outputs(model, inputs):
 
 def ranked(network, scores, top):
     """For each image its best classes, as dicts, the best first."""
+    import numpy as np
+
     names = network.class_names()
     return [
         [

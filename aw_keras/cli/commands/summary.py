@@ -6,10 +6,8 @@ image.
 
 import math
 
-from aw_keras.applications.complexity import multiply_adds, parameters
 from aw_keras.cli import networks
 from aw_keras.cli.output import print_facts, print_table
-from aw_keras.layers import AWConv2D
 
 EXAMPLES = """\
 aw-keras summary AWResNet50
@@ -23,6 +21,9 @@ def add_arguments(parser):
 
 def run(options):
     model = networks.open_any(options.model)
+    from aw_keras.applications.complexity import parameters
+    from aw_keras.layers import AWConv2D
+
     return {
         "name": model.name,
         "inputs": _shapes(model, "inputs"),
@@ -54,6 +55,8 @@ def _shapes(model, end):
 
 def _multiply_adds(model):
     """`None` where a layer's are not known, or depend on the image's size."""
+    from aw_keras.applications.complexity import multiply_adds
+
     try:
         return multiply_adds(model)
     except (AttributeError, ValueError):
