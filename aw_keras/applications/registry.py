@@ -96,7 +96,10 @@ def list_models(pattern="*", pretrained=False):
 
     Args:
         pattern: Shell-style pattern of names, in any case.
-        pretrained: Whether to list only those that have weights to download.
+        pretrained: Whether to list only those that have weights to download,
+            or a pattern of names of weights that they must have, of others
+            too: `"timm/*"`. `aw_keras.weights.published` has what is known
+            about these.
 
     Returns:
         A list of names, those of a family together.
@@ -105,8 +108,16 @@ def list_models(pattern="*", pretrained=False):
         entry.name
         for key, entry in _entries.items()
         if fnmatch.fnmatchcase(key, pattern.lower())
-        and (entry.weights or not pretrained)
+        and _has_weights(entry, pretrained)
     ]
+
+
+def _has_weights(entry, pretrained):
+    if isinstance(pretrained, bool):
+        return bool(entry.weights) or not pretrained
+    return bool(fnmatch.filter(entry.weights, pretrained)) or bool(
+        manifest.published(pretrained, entry.name)
+    )
 
 
 def create_model(name, /, **kwargs):

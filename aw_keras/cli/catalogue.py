@@ -35,7 +35,12 @@ def find(name):
 
 
 def described(entry):
-    """An entry of the registry as a dict that JSON can hold."""
+    """An entry of the registry as a dict that JSON can hold.
+
+    `published` is the accuracy of weights of others by their names.
+    """
+    from aw_keras.weights import published
+
     return {
         "name": entry.name,
         "family": entry.family,
@@ -44,6 +49,10 @@ def described(entry):
         "published_parameters": entry.published_parameters,
         "weights": list(entry.weights),
         "results": dict(entry.results),
+        "published": {
+            file.name: round(file.top1 / 100, 5)
+            for file in published(architecture=entry.name)
+        },
         "papers": list(entry.papers),
         "licence": entry.licence,
     }

@@ -8,10 +8,16 @@ import sys
 import zipfile
 from typing import Any
 
+from aw_keras import suffixes
 from aw_keras.cli import catalogue
 from aw_keras.suggestions import did_you_mean
 
 _SUFFIX = ".keras"
+
+_MODEL = (
+    "Expected the name of a network (see aw-keras list), or a file of Keras "
+    f"({_SUFFIX}) or PyTorch. Received: MODEL="
+)
 
 #: What `--preprocessing` takes beside the names of data sets, with the fields
 #: of that `Preprocessing`.
@@ -26,7 +32,8 @@ PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 
 DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or a .keras file. How images
+--pretrained), or with yours (--weights PATH), or a .keras file, or a file of
+PyTorch with a ResNet of timm, torchvision, akamaster or chenyaofo. How images
 have to be preprocessed is known for released weights only; for others say
 --preprocessing, that of a data set: {", ".join(catalogue.datasets())}; or
 signed (-1 to 1), unit (0 to 1), or none (0 to 255 as they are, for a network
@@ -99,7 +106,7 @@ def _downloads():
 def add_model(parser):
     """Adds the argument of commands for which any weights will do."""
     parser.add_argument(
-        "model", metavar="MODEL", help="name of a network, or .keras file"
+        "model", metavar="MODEL", help="name of a network, or a file"
     )
 
 
@@ -109,7 +116,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--weights",
         metavar="NAME|PATH",
-        help="for a name: released weights, or a .weights.h5 or .keras file",
+        help="for a name: released weights, or a file of Keras or PyTorch",
     )
     parser.add_argument(
         "--preprocessing",
@@ -127,6 +134,20 @@ def open_any(source):
     from aw_keras.applications import create_model
 
     return create_model(name)
+
+
+def with_weights(name, path):
+    """The network of a name with the weights of a file."""
+    name = _known(name)["name"]
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"Expected a file with the weights of {name}. Received: {path}, "
+            "which is no file"
+        )
+    classes = _classes_in(path)
+    from aw_keras.applications import create_model
+
+    return create_model(name, weights=path, classes=classes)
 
 
 def open_trained(options):
@@ -170,7 +191,10 @@ def open_trained(options):
 
 def _is_path(source):
     return catalogue.find(source) is None and (
-        source.endswith(_SUFFIX) or os.sep in source or os.path.exists(source)
+        source.endswith(_SUFFIX)
+        or suffixes.is_pytorch(source)
+        or os.sep in source
+        or os.path.exists(source)
     )
 
 
@@ -178,17 +202,17 @@ def _known(name):
     found = catalogue.find(name)
     if found is None:
         names = [network["name"] for network in catalogue.networks()]
-        raise ValueError(
-            "Expected the name of a network (see aw-keras list) or a "
-            f"{_SUFFIX} file. Received: MODEL={name}"
-            + did_you_mean(name, names)
-        )
+        raise ValueError(f"{_MODEL}{name}" + did_you_mean(name, names))
     return found
 
 
 def load(path):
-    """The model of a `.keras` file, not compiled."""
+    """The model of a `.keras` file, not compiled, or of one of PyTorch."""
     _check_file(path)
+    if suffixes.is_pytorch(path):
+        from aw_keras.applications import from_pytorch
+
+        return from_pytorch(path)
     import keras
 
     import aw_keras.layers  # noqa: F401 - Keras has to know them.
@@ -206,10 +230,9 @@ def load(path):
 
 def _check_file(path):
     if not os.path.isfile(path):
-        raise ValueError(
-            f"Expected a {_SUFFIX} file or the name of a network (aw-keras "
-            f"list). Received: MODEL={path}, which is no file"
-        )
+        raise ValueError(f"{_MODEL}{path}, which is no file")
+    if suffixes.is_pytorch(path):
+        return
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):
         raise ValueError(
             f"Expected a file that `model.save('name{_SUFFIX}')` has written. "
@@ -259,6 +282,6 @@ def _classes_in(path):
     if not variables:
         raise ValueError(
             f"Expected weights with the classifier `{loading.CLASSIFIER}`. "
-            f"Received: --weights {path}"
+            f"Received: weights={path}"
         )
     return max(variables.values(), key=lambda value: value.ndim).shape[-1]

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from aw_keras import AWConv2D, exporting
-from aw_keras.applications import list_models
+from aw_keras.applications import create_model, list_models
+from aw_keras.applications.datasets import CIFAR10
 from aw_keras.cli import catalogue
 from aw_keras.cli.commands import benchmark, doctor
 from aw_keras.cli.main import COMMANDS
@@ -54,6 +55,32 @@ def test_list(tiny_net, run, run_json):
         "AWSEResNet50",
     }
     assert run_json("list", "attention*", "--pretrained") == []
+
+
+def test_list_weights_of_others(tiny_net, run, run_json):
+    """`results` has the accuracy of those that match, and of no others."""
+    for pattern in ("timm/*", "cifar10", "*/*a2_in1k"):
+        found = run_json("list", "resnet*", "--pretrained", pattern)
+        assert [network["name"] for network in found] == (
+            list_models("resnet*", pretrained=pattern)
+        )
+    found = run_json("list", "seresnet50", "--pretrained", "*/*.ra2_in1k")
+    assert [network["name"] for network in found] == [
+        "SEResNet50",
+        "AWSEResNet50",
+    ]
+    for network in found:
+        assert network["weights"] == ["timm/seresnet50.ra2_in1k"]
+        assert network["results"] == {"timm/seresnet50.ra2_in1k": 0.8026}
+    (found,) = run_json("list", "tiny", "--pretrained", "c*")
+    assert (found["weights"], found["results"]) == (
+        ["cifar10"],
+        {"cifar10": 0.875},
+    )
+    assert run_json("list", "tiny", "--pretrained", "timm/*") == []
+    code, out, _ = run("list", "awresnet20", "--pretrained", "*ter/resnet20")
+    assert code == 0 and "91." in out
+    assert_fits(out)
 
 
 def test_what_is_known_without_keras_is_what_the_library_has():
@@ -215,6 +242,38 @@ def test_convert(run, run_json, tmp_path):
     assert out.read_bytes() == written
     assert run("convert", "plain.keras", out, "--force")[0] == 0
     assert out.read_bytes() != written
+
+
+def test_convert_weights(run_json, tmp_path):
+    """Of PyTorch, which say what they are of, and of a network that is said."""
+    from tests.weights.peers import CIFARNet, compute, randomised, torch
+
+    module = randomised(CIFARNet(projection=True))
+    torch.save(module.state_dict(), tmp_path / "in.pth")
+    found = run_json("convert", tmp_path / "in.pth", tmp_path / "1.keras")
+    assert len(found["converted"]) == 7
+    assert "with padding='symmetric', shortcut='projection'" in found["weights"]
+    (image,) = run_json(
+        *("predict", tmp_path / "in.pth", "noise.png"),
+        *("--preprocessing", "cifar10", "--top", 1),
+    )["images"]
+    assert image["predictions"][0]["class"] in CIFAR10.class_names
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3))
+    images = images.astype("float32")
+    expected = np.exp(compute(module, images))
+    np.testing.assert_allclose(
+        keras.saving.load_model(tmp_path / "1.keras")(images),
+        expected / expected.sum(-1, keepdims=True),
+        atol=1e-4,
+    )
+    path = tmp_path / "in.weights.h5"
+    create_model("ResNet20", classes=7).save_weights(path)
+    found = run_json(
+        *("convert", path, tmp_path / "2.keras", "--network", "resnet20"),
+    )
+    assert len(found["converted"]) == 19
+    model = keras.saving.load_model(tmp_path / "2.keras")
+    assert model.output_shape == (None, 7)
 
 
 def test_convert_leaves_nothing_half_written(run, tmp_path, monkeypatch):

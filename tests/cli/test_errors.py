@@ -21,6 +21,7 @@ CASES = [
     (("frobnicate",), "invalid choice: 'frobnicate'"),
     (("list", "--no"), "unrecognized arguments: --no"),
     (("list", "nothing"), "PATTERN=nothing"),
+    (("list", "--pretrained", "50"), "names of weights"),
     (("summary", "AWRestNet20"), "did you mean AWResNet20"),
     (("summary", "xyzzy"), "see aw-keras list"),
     (("summary", "missing.keras"), "missing.keras, which is no file"),
@@ -59,6 +60,15 @@ CASES = [
     (("convert", "plain.keras", "new.keras", "--where", "no*"), "['stem']"),
     (("convert", "plain.keras", "new.keras", "--reduction", "0"), "positive"),
     (("convert", "ResNet50", "new.keras"), "which is no file"),
+    (("convert", "missing.pth", "new.keras"), "which is no file"),
+    (
+        ("convert", "missing.h5", "new.keras", "--network", "ResNet20"),
+        "the weights of ResNet20",
+    ),
+    (
+        ("convert", "aw.weights.h5", "new.keras", "--network", "ResNte20"),
+        "did you mean ResNet20",
+    ),
     (("export", "aw.keras", "nowhere/new", *UNIT), "a folder that exists"),
     (("export", "aw.keras", "noise.png", *UNIT), "or has a SavedModel"),
     (("export", "aw.keras", "noise.png", "--force", *UNIT), "a SavedModel"),
