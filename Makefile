@@ -18,7 +18,8 @@ ONCE := aw_keras $(FAMILIES) tests/benchmarks tests/cli tests/detection \
 	tests/docs tests/exporting tests/explain/test_figures.py tests/zoo \
 	tests/test_files.py tests/test_notebooks.py tests/test_package.py \
 	tests/test_command.py tests/test_suggestions.py \
-	tests/weights/test_download.py tests/weights/test_released.py
+	tests/weights/test_download.py tests/weights/test_published.py \
+	tests/weights/test_pytorch.py tests/weights/test_released.py
 CORE := tests $(ONCE:%=--ignore=%)
 # Compiling is most of what tests do under JAX: what is made of layers alone runs
 # under the others, what one process has compiled the other one need not, and
@@ -38,7 +39,7 @@ venv: $(STAMP) ## Make .venv with everything installed (PYTHON=python3.11)
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e \
-		'.[tensorflow,jax,onnx,litert,cli,docs,notebooks,zoo,test]'
+		'.[tensorflow,jax,onnx,litert,safetensors,cli,docs,notebooks,zoo,test]'
 	touch $@
 
 quickstart: venv ## Train, export and serve AW-ResNet-20 on digits
@@ -69,7 +70,7 @@ test-torch: venv
 		KERAS_BACKEND=torch $(PYTEST) tests/zoo/test_pipeline.py; \
 	else \
 		echo "Skipped the tests under PyTorch, which is not installed:" \
-			"$(BIN)/pip install torch==2.13.0"; \
+			"$(BIN)/pip install torch==2.13.0 timm"; \
 	fi
 
 # Exports from another backend than TensorFlow go through a second process.

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from aw_keras.layers import AWConv2D, AWDepthwiseConv2D
+from aw_keras.ops.convolution import convolution_geometry
 from aw_keras.ops.validation import check_positive_integer
 
 # Exact types: a subclass may compute something else with its kernel.
@@ -120,6 +121,9 @@ def fold_attention(model, data, *, batch_size=32):
     with the kernel `K + mean(A) * K`. That is the same network where the
     attention does not depend on the sample, as after `to_aw`; how far the
     outputs move otherwise is in the report.
+
+    A strided convolution with symmetric padding, which Keras has not, becomes
+    a `keras.Sequential` of its name: a `ZeroPadding2D` and the convolution.
 
     The model runs twice over the data, batch by batch, and eagerly once. The
     given model is not changed and shares no variable with its copy, which is
@@ -265,10 +269,31 @@ def fold_layers(model, moments):
         for argument in _ATTENTION_ARGUMENTS:
             del config[argument]
         replacements[layer] = _Replacement(
-            _PLAIN[type(layer)](**config),
-            {**weights, "kernel": kernel},
+            _plain(_PLAIN[type(layer)], config), {**weights, "kernel": kernel}
         )
     return _rebuild(model, replacements, model.name)
+
+
+def _plain(cls, config):
+    """A convolution of Keras, which knows no symmetric padding."""
+    if config["padding"] != "symmetric":
+        return cls(**config)
+    if max(config["strides"]) == 1:
+        return cls(**{**config, "padding": "same"})
+    geometry = convolution_geometry(
+        *(config[key] for key in ("kernel_size", "strides", "padding")),
+        config["dilation_rate"],
+        groups=1,
+    )
+    pad = keras.layers.ZeroPadding2D(
+        geometry.pads(size=(0, 0)),
+        data_format=config["data_format"],
+        dtype=config["dtype"],
+        name=f"{config['name']}_pad",
+    )
+    return keras.Sequential(
+        [pad, cls(**{**config, "padding": "valid"})], name=config["name"]
+    )
 
 
 def _is_graph(layer):

@@ -64,6 +64,9 @@ def geometry(size, kernel, stride, padding, dilation):
     if padding == "valid":
         return (size - extent) // stride + 1, 0, 0
     output = math.ceil(size / stride)
+    if padding == "symmetric":
+        # As many as with a stride of 1; the kernel may leave some unread.
+        return output, (extent - 1) // 2, extent - 1 - (extent - 1) // 2
     total = max((output - 1) * stride + extent - size, 0)
     return output, total // 2, total - total // 2
 

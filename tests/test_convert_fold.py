@@ -122,6 +122,27 @@ def test_kernels_and_report():
     assert report.relative_difference > 1e-3
 
 
+@pytest.mark.parametrize("cls", [AWConv2D, AWDepthwiseConv2D])
+def test_symmetric_padding(cls):
+    """Which plain convolutions have not: a layer in front of them pads."""
+    arguments = dict(padding="symmetric", name="strided")
+    if cls is AWConv2D:
+        arguments["filters"] = 4
+    inputs = keras.Input((8, 8, 3))
+    x = cls(kernel_size=3, strides=2, **arguments)(inputs)
+    x = AWConv2D(4, 3, padding="symmetric", name="dense")(x)
+    model = keras.Model(inputs, x)
+    for layer in model.layers[1:]:
+        layer.attention_expand_kernel.assign(0 * layer.attention_expand_kernel)
+    plain, report = fold_attention(model, samples())
+    pad, convolution = plain.get_layer("strided").layers
+    assert pad.padding == ((1, 1), (1, 1))
+    assert (convolution.name, convolution.padding) == ("strided", "valid")
+    assert plain.get_layer("dense").padding == "same"
+    assert_same(outputs(plain, samples()), outputs(model, samples()))
+    assert report.relative_difference < 1e-5
+
+
 def test_report_as_text():
     _, report = fold_attention(aw_network(), samples())
     header, *rows, summary = str(report).split("\n")

@@ -18,6 +18,7 @@ from official.core import task_factory, train_lib, train_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from aw_keras import image_files
 from aw_keras.detection import predict
 from aw_keras.detection.experiments import fasterrcnn_aw_resnetfpn_bccd
 from aw_keras.detection.export import export
@@ -147,7 +148,7 @@ def precisions(table):
 
 
 def read_image(bccd, name):
-    return predict.read_image(bccd / "JPEGImages" / name)
+    return image_files.read_image(bccd / "JPEGImages" / name)
 
 
 def main(variant, seed, bccd, data, folder, steps):

@@ -17,10 +17,9 @@ import tarfile
 import zlib
 
 import numpy as np
-import PIL.Image
 import rich.progress
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+from aw_keras.image_files import SUFFIXES, read_image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,15 +282,4 @@ def _where(path):
 
 
 def _decode(content, path, name):
-    try:
-        with PIL.Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        PIL.Image.DecompressionBombError,
-    ) as error:
-        raise ValueError(
-            f"Expected an image. Received: {path}: {name} ({error})"
-        ) from error
+    return read_image(io.BytesIO(content), f"{path}: {name}")

@@ -1,12 +1,21 @@
 """Images of any size: read, decoded, cropped and resized by tf.data.
 
 Training takes a random part of an image (8 to 100 % of its area, an aspect
-ratio from 3:4 to 4:3), evaluation the middle: the shorter side is resized to
-8/7 of the size of the crop.
+ratio from 3:4 to 4:3), evaluation what the preprocessing of the network does.
 """
+
+import dataclasses
+import io
 
 import numpy as np
 import tensorflow as tf
+
+from aw_keras.image_files import read_image
+from zoo.network import preprocessing_for
+
+_AREA = 0.08, 1.0
+_RATIO = 3 / 4, 4 / 3
+_ATTEMPTS = 10
 
 
 def training_batches(dataset, recipe, order, first_step):
@@ -19,13 +28,16 @@ def training_batches(dataset, recipe, order, first_step):
         first_step: Integer, the number of the first batch.
     """
     labels = tf.constant(dataset.y_train)
+    resizing = preprocessing_for(recipe, dataset)
+
+    def crop(index, position):
+        image = _decode(dataset.x_train, index)
+        return random_crop(image, resizing, (recipe.seed, position))
 
     def sample(position):
         step, place = position // order.batch, position % order.batch
         index = tf.numpy_function(order, [step], "int32")[place]
-        content = _read(dataset.x_train, index)
-        seed = tf.stack([tf.cast(recipe.seed, "int64"), position])
-        image = random_crop(content, recipe.image_size, seed)
+        image = _image(crop, [index, position], resizing.size)
         return step, image, labels[index]
 
     return (
@@ -37,13 +49,22 @@ def training_batches(dataset, recipe, order, first_step):
     )
 
 
-def test_batches(dataset, size, batch_size):
-    """tf.data of images and probabilities of the classes."""
+def test_batches(dataset, preprocessing, batch_size):
+    """tf.data of images and probabilities of the classes.
+
+    Args:
+        dataset: `zoo.data.Dataset` of encoded images.
+        preprocessing: `Preprocessing` of a size.
+        batch_size: Integer.
+    """
     classes = len(dataset.class_names)
 
+    def crop(index):
+        return preprocessing.pixels(_decode(dataset.x_test, index))
+
     def read(index, label):
-        content = _read(dataset.x_test, index)
-        return centre_crop(content, size), tf.one_hot(label, classes)
+        image = _image(crop, [index], preprocessing.size)
+        return image, tf.one_hot(label, classes)
 
     count = np.arange(len(dataset.x_test))
     return (
@@ -54,41 +75,51 @@ def test_batches(dataset, size, batch_size):
     )
 
 
-def random_crop(content, size, seed):
-    """A random part of an encoded image, as uint8 `(size, size, 3)`."""
-    image = _decode(content)
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        tf.zeros((1, 0, 4)),
-        seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        use_image_if_no_bounding_boxes=True,
-    )
-    return _resize(tf.slice(image, begin, extent), (size, size), size)
+def random_crop(image, preprocessing, seed):
+    """A random part of an image, in the size of a preprocessing.
+
+    Args:
+        image: uint8 array `(height, width, 3)`.
+        preprocessing: `Preprocessing` of a size.
+        seed: Integers that decide the part.
+    """
+    rows, columns = random_box(*image.shape[:2], seed)
+    whole = dataclasses.replace(preprocessing, crop=1.0, crop_mode="squash")
+    return whole.pixels(image[rows, columns])
 
 
-def centre_crop(content, size):
-    """The middle of an encoded image, as uint8 `(size, size, 3)`."""
-    image = _decode(content)
-    shape = tf.cast(tf.shape(image)[:2], "float32")
-    scale = size * 8 / 7 / tf.reduce_min(shape)
-    extent = tf.cast(tf.round(shape * scale), "int32")
-    return _resize(image, extent, size)
+def random_box(height, width, seed):
+    """Slices of the rows and the columns of a random part of an image.
+
+    Example:
+
+    >>> rows, columns = random_box(300, 400, seed=(0, 1))
+    >>> 0.08 <= len(range(300)[rows]) * len(range(400)[columns]) / 120000 <= 1
+    True
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(_ATTEMPTS):
+        area = height * width * rng.uniform(*_AREA)
+        ratio = np.exp(rng.uniform(*np.log(_RATIO)))
+        rows, columns = (
+            round((area / ratio) ** 0.5),
+            round((area * ratio) ** 0.5),
+        )
+        if 0 < rows <= height and 0 < columns <= width:
+            top = rng.integers(height - rows + 1)
+            left = rng.integers(width - columns + 1)
+            return slice(top, top + rows), slice(left, left + columns)
+    # An image that is too long: all of it.
+    return slice(height), slice(width)
 
 
-def _resize(image, extent, size):
-    image = tf.image.resize(image, extent, antialias=True)
-    image = tf.image.resize_with_crop_or_pad(image, size, size)
-    image = tf.ensure_shape(image, (size, size, 3))
-    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), "uint8")
+def _image(function, arguments, size):
+    """What a function of Python makes: uint8 `(*size, 3)`."""
+    image = tf.numpy_function(function, arguments, "uint8")
+    return tf.ensure_shape(image, (*size, 3))
 
 
-def _read(images, index):
-    content = tf.numpy_function(lambda i: images[i](), [index], tf.string)
-    return tf.ensure_shape(content, ())
-
-
-def _decode(content):
-    return tf.io.decode_image(content, channels=3, expand_animations=False)
+def _decode(images, index):
+    # Of a file it is a method of its path.
+    name = getattr(images[index], "__self__", f"image {index} of the data set")
+    return read_image(io.BytesIO(images[index]()), name)

@@ -24,13 +24,15 @@ from zoo.network import build, on_pixels, preprocessing_for
 from zoo.recipe import Recipe
 
 
-def evaluate(model, dataset, batch_size=256):
+def evaluate(model, dataset, preprocessing, batch_size=256):
     """Measures a classifier on the test split.
 
     Args:
         model: `keras.Model` from pixels to probabilities, such as
             `zoo.network.on_pixels` makes.
         dataset: `zoo.data.Dataset`.
+        preprocessing: `Preprocessing` that the model was made with, which
+            crops images of any size.
         batch_size: Integer, number of images at a time.
 
     Returns:
@@ -41,7 +43,7 @@ def evaluate(model, dataset, batch_size=256):
         counts. Accuracies are from 0 to 1.
     """
     return measures(
-        _probabilities(model, dataset, batch_size),
+        _probabilities(model, dataset, preprocessing, batch_size),
         dataset.y_test,
         dataset.class_names,
     )
@@ -125,20 +127,19 @@ def draw_confusion(confusion, class_names, path):
         figure.savefig(new, dpi=120)
 
 
-def _probabilities(model, dataset, batch_size):
+def _probabilities(model, dataset, preprocessing, batch_size):
     if not dataset.encoded:
         return model.predict(dataset.x_test, batch_size=batch_size, verbose=0)
     from zoo import decoding
 
-    size = model.input_shape[1]
-    images = decoding.test_batches(dataset, size, batch_size).map(
+    images = decoding.test_batches(dataset, preprocessing, batch_size).map(
         lambda image, label: image
     )
     return model.predict(images, verbose=0)
 
 
 def _trained(options):
-    """The model from pixels to probabilities, and its data."""
+    """The model from pixels to probabilities, its data and preprocessing."""
     path = pathlib.Path(options.model)
     folder = path if path.is_dir() else path.parent
     if path.exists() and (folder / "run.json").exists():
@@ -156,7 +157,8 @@ def _trained(options):
     source = options.data or recipe.data
     dataset = data.load(source, encoded=recipe.image_size is not None)
     network = build(recipe, dataset, weights=weights)
-    return on_pixels(network, preprocessing_for(recipe, dataset)), dataset
+    preprocessing = preprocessing_for(recipe, dataset)
+    return on_pixels(network, preprocessing), dataset, preprocessing
 
 
 def _recipe(model, dataset, options):
@@ -225,8 +227,8 @@ def main(arguments=None):
         if options.check:
             _check(options.data)
             return
-        model, dataset = _trained(options)
-        found = evaluate(model, dataset)
+        model, dataset, preprocessing = _trained(options)
+        found = evaluate(model, dataset, preprocessing)
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             replace_text(

@@ -4,8 +4,7 @@ import dataclasses
 
 import yaml
 
-from aw_keras.applications import get_entry
-from aw_keras.applications.preprocessing import CIFAR, CIFAR_CLASSES
+from aw_keras.applications import datasets, get_entry
 from zoo import table
 
 #: Trainings of fewer epochs are called short.
@@ -30,20 +29,19 @@ _CARD = """---
 ## Use
 
 ```python
-from aw_keras.applications import {architecture}
-from aw_keras.applications.{family} import (
-    decode_predictions,
-    preprocess_input,
-)
+from aw_keras.applications import {architecture}, get_entry
+from aw_keras.applications.{family} import decode_predictions
 
 model = {architecture}(weights="{dataset}"{classes})
-probabilities = model.predict(preprocess_input(images{options}))
+preprocessing = get_entry("{architecture}").preprocessing_of("{dataset}")
+probabilities = model.predict(preprocessing(images))
 names = decode_predictions(probabilities)
 ```
 
-`images` are arrays `(samples, {height}, {width}, 3)` of red, green and blue
-from 0 to 255. A model that was saved whole, as `model.save("mine.keras")`
-does, is loaded by `keras.saving.load_model` after `import aw_keras`, and not
+`images` are arrays `(samples, height, width, 3)` of red, green and blue from 0
+to 255, of any size: the preprocessing makes {height} x {width} pixels of
+them. A model that was saved whole, as `model.save("mine.keras")` does, is
+loaded by `keras.saving.load_model` after `import aw_keras`, and not
 without.{newer}
 
 ## Training
@@ -97,7 +95,6 @@ def card(file, files, places):
         "all_seeds": table.show(file.top1_mean, file.top1_deviation),
         "remarks": description(row),
         "classes": "" if classes == entry.classes else f", classes={classes}",
-        "options": f', dataset="{file.dataset}"' * (file.dataset in CIFAR),
         "height": height,
         "width": width,
         "newer": _NEWER.format(file=file) if newer else "",
@@ -109,8 +106,8 @@ def card(file, files, places):
 
 def _classes(file):
     """Number of classes of the data set of a file."""
-    names = CIFAR_CLASSES.get(file.dataset)
-    return len(names) if names else get_entry(file.architecture).classes
+    known = datasets.find(file.dataset)
+    return known.classes if known else get_entry(file.architecture).classes
 
 
 def _front_matter(file):

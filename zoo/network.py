@@ -5,15 +5,13 @@ Networks themselves begin at normalised images, as those of
 that everything else deals with pixels from 0 to 255.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 
-from aw_keras.applications import create_model, get_entry
-from aw_keras.applications.preprocessing import (
-    CIFAR,
-    IMAGENET,
-    Preprocessing,
-)
+from aw_keras.applications import create_model, datasets, get_entry
+from aw_keras.applications.preprocessing import Preprocessing
 
 #: What the names of the weights begin with that kernel attention is computed
 #: from.
@@ -23,7 +21,8 @@ ATTENTION = "attention_"
 #: would give attention back what it takes.
 SPARED = ("bias", "beta", "gamma", ATTENTION)
 
-_PUBLISHED = {**CIFAR, "imagenet2012": IMAGENET}
+#: The share of images of any size that is looked at in evaluation.
+_CROP = 0.875
 
 
 def preprocessing_for(recipe, dataset):
@@ -34,12 +33,24 @@ def preprocessing_for(recipe, dataset):
         dataset: `zoo.data.Dataset`, whose training split is measured if there
             is no published normalisation of its name.
     """
-    if recipe.dataset in _PUBLISHED:
-        return _PUBLISHED[recipe.dataset]
-    if dataset.encoded:
-        return get_entry(recipe.model).preprocessing
-    mean, deviation = channel_statistics(dataset.x_train)
-    return Preprocessing("RGB", tuple(mean.tolist()), tuple(deviation.tolist()))
+    published = datasets.find(recipe.dataset)
+    if published:
+        preprocessing = published.preprocessing
+    elif dataset.encoded:
+        preprocessing = get_entry(recipe.model).preprocessing
+    else:
+        mean, deviation = channel_statistics(dataset.x_train)
+        preprocessing = Preprocessing(
+            size=dataset.x_train.shape[1:3],
+            channels="L" if len(mean) == 1 else "RGB",
+            mean=mean,
+            deviation=deviation,
+        )
+    if recipe.image_size is None:
+        return preprocessing
+    return dataclasses.replace(
+        preprocessing, size=recipe.image_size, crop=_CROP
+    )
 
 
 def channel_statistics(images):
@@ -53,10 +64,10 @@ def channel_statistics(images):
 
 
 def on_pixels(network, preprocessing, model=keras.Model):
-    """A model that normalises images of pixels and applies a network.
+    """A model of images of pixels, of the size that a network takes.
 
     Args:
-        network: `keras.Model` of one input of known channels, channels last.
+        network: `keras.Model` of one input of images, channels last.
         preprocessing: `Preprocessing`.
         model: Class of the model.
 
@@ -65,18 +76,9 @@ def on_pixels(network, preprocessing, model=keras.Model):
         with values from 0 to 255 and channels red, green and blue.
     """
     image = keras.Input(network.input_shape[1:], name="image")
-    x = image
-    if preprocessing.channels == "BGR":
-        x = keras.ops.flip(x, axis=-1)
-    mean, deviation = map(
-        np.asarray, (preprocessing.mean, preprocessing.deviation)
-    )
-    x = keras.layers.Rescaling(
-        (1 / deviation).tolist(),
-        (-mean / deviation).tolist(),
-        dtype="float32",
-        name="normalise",
-    )(x)
+    # Whatever made the images of one size has cropped them.
+    own = dataclasses.replace(preprocessing.for_model(network), crop=1.0)
+    x = own(image, "channels_last")
     return model(image, network(x), name=network.name)
 
 

@@ -15,24 +15,10 @@ import re
 import statistics
 import sys
 
+from aw_keras.applications import datasets
 from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest
 from zoo import bccd_card, model_card, study, table
-
-#: Top-1 accuracies in percent that papers state, on the original images. He et
-#: al., Table 6; Huang et al., Table 2; Hu et al., Table 4.
-PUBLISHED = {
-    "cifar10": {
-        "ResNet20": 91.25,
-        "ResNet32": 92.49,
-        "ResNet44": 92.83,
-        "ResNet56": 93.03,
-        "ResNet110": 93.57,
-        "SEResNet110": 94.79,
-        "DenseNetBC100": 95.49,
-        "DenseNetBC190": 96.54,
-    }
-}
 
 _README = """{head}
 # Results
@@ -209,7 +195,8 @@ def _section(dataset, rows, files, places):
 def _line(dataset, model, networks, files):
     rows = networks[model]
     _, plain = table.split_name(model)
-    published = PUBLISHED.get(dataset, {}).get(model)
+    known = datasets.find(dataset)
+    published = known.published.get(model) if known else None
     return [
         model,
         f"{rows[0].parameters:,}",

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from zoo.augment import Augmentation
+from zoo.network import preprocessing_for
 
 
 def steps_per_epoch(dataset, recipe):
@@ -66,9 +67,8 @@ def test_batches(dataset, recipe):
     if dataset.encoded:
         from zoo import decoding
 
-        return decoding.test_batches(
-            dataset, recipe.image_size, recipe.batch_size
-        )
+        preprocessing = preprocessing_for(recipe, dataset)
+        return decoding.test_batches(dataset, preprocessing, recipe.batch_size)
     labels = np.eye(len(dataset.class_names), dtype="float32")[dataset.y_test]
     return dataset.x_test, labels
 

@@ -53,6 +53,7 @@ class Run:
         folder: `pathlib.Path`.
         dataset: Name of the data set.
         classes: Number of its classes.
+        preprocessing: What images went through, a dict.
         row: `zoo.table.Row`.
         curve: Text of the learning curve, as CSV.
     """
@@ -60,6 +61,7 @@ class Run:
     folder: pathlib.Path
     dataset: str
     classes: int
+    preprocessing: dict
     row: table.Row
     curve: str
 
@@ -99,6 +101,7 @@ def read_run(folder):
         folder,
         metrics["dataset"],
         len(metrics["class_names"]),
+        metrics["preprocessing"],
         _row(metrics),
         curve,
     )
@@ -250,6 +253,7 @@ def _stored(run, network, places):
         licence=_LICENCE,
         backend=row.backend,
         hardware=row.hardware,
+        preprocessing=run.preprocessing,
     )
 
 

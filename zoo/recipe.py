@@ -32,10 +32,10 @@ class Recipe:
         data: What `zoo.data.load` takes.
         epochs: Number of epochs in all.
         name: Name of the recipe: that of its file.
-        dataset: What the data are called in results. `"cifar10"`,
-            `"cifar100"` and `"imagenet2012"` are normalised as the
-            `preprocess_input` of their networks does; others by the
-            statistics of the training split. Defaults to the name of `data`.
+        dataset: What the data are called in results. Those that
+            `aw_keras.applications.datasets` knows, such as `"cifar10"`, are
+            normalised as it says; others by the statistics of the training
+            split. Defaults to the name of `data`.
         image_size: `None` for images that all have one size and fit in
             memory; else the height and width in pixels that images of any
             size are cropped and resized to as they are read.

@@ -257,7 +257,7 @@ def run(name, recipe, dataset, out, stop=lambda: False):
         log = list(csv.DictReader(file))
     last = {column: float(value) for column, value in log[-1].items()}
     pixels = dataset.x_test[:_IMAGES].astype("float32")
-    normalised = (pixels - preprocessing.mean) / preprocessing.deviation
+    normalised = preprocessing.normalise(pixels, "channels_last")
     result = {
         "variant": name,
         "epochs": recipe.epochs,

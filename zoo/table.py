@@ -10,18 +10,10 @@ import pathlib
 import statistics
 import typing
 
-from aw_keras.applications import list_models
+from aw_keras.applications import datasets, list_models
 from aw_keras.applications.variants import VARIANTS
 from aw_keras.files import replace_text
 from aw_keras.weights import manifest
-
-#: What forms of a data set are called beside every figure, by file names.
-_LABELS = {
-    "cifar10": "CIFAR-10",
-    "cifar10-jpeg": "CIFAR-10 (JPEG)",
-    "cifar100": "CIFAR-100",
-    "imagenet2012": "ImageNet",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +93,7 @@ def label(data):
     Args:
         data: What `zoo.data.load` takes.
     """
-    name = pathlib.PurePath(data).name.partition(".")[0]
-    return _LABELS.get(name, name)
+    return datasets.label(pathlib.PurePath(data).name.partition(".")[0])
 
 
 def split_name(model):

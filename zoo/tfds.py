@@ -5,10 +5,8 @@ import functools
 import numpy as np
 import tensorflow_datasets as tfds
 
+from aw_keras.applications import datasets
 from zoo.data import Dataset, functions
-
-#: Where the split "test" has no labels.
-_TEST_SPLIT = {"imagenet2012": "validation"}
 
 
 def load(name, encoded):
@@ -59,8 +57,9 @@ def _keys(info):
 
 
 def _test_split(info):
-    split = _TEST_SPLIT.get(info.name)
-    for candidate in (split, "test", "validation"):
+    known = datasets.find(info.name)
+    named = [known.test_split] if known else []
+    for candidate in (*named, "test", "validation"):
         if candidate in info.splits:
             return candidate
     raise ValueError(

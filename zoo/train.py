@@ -144,7 +144,8 @@ def train(recipe, dataset, out, stop=lambda: False):
     with replacing(weights) as partial:
         network.save_weights(partial)
     trained = build(recipe, dataset, weights=weights)
-    measured = evaluate(on_pixels(trained, preprocessing), dataset)
+    tested = on_pixels(trained, preprocessing)
+    measured = evaluate(tested, dataset, preprocessing)
     settings = dataclasses.asdict(recipe)
     metrics = {
         "recipe": settings.pop("name"),
@@ -155,6 +156,7 @@ def train(recipe, dataset, out, stop=lambda: False):
         "train_images": len(dataset.x_train),
         "test_images": len(dataset.x_test),
         "class_names": dataset.class_names,
+        "preprocessing": dataclasses.asdict(preprocessing),
         "train_seconds": sum(row["seconds"] for row in record["rows"]),
         "hardware": devices.describe(),
         "backend": keras.backend.backend(),

@@ -43,6 +43,7 @@ from aw_keras.applications.densenet import (
     DenseNetBC100,
     DenseNetBC190,
 )
+from aw_keras.applications.from_pytorch import from_pytorch
 from aw_keras.applications.imagenet_resnet import (
     AWCBAMResNet18,
     AWCBAMResNet34,
@@ -90,6 +91,7 @@ __all__ = [
     "ImageNetResNet",
     "create_model",
     "feature_pyramid",
+    "from_pytorch",
     "get_entry",
     "list_models",
 ]

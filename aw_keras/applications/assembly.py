@@ -12,7 +12,7 @@ from keras import layers
 from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.applications.topology import check_choice
 from aw_keras.suggestions import did_you_mean
-from aw_keras.weights import loading
+from aw_keras.weights import loading, published, pytorch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,14 +113,43 @@ class Assembly:
         return loading.load(model, self.weights, adapt=self.adapt)
 
 
+def resolved(weights, given, defaults):
+    """Arguments that may be `None`: as given, as needed, or the defaults.
+
+    Args:
+        weights: The network's argument; a file of PyTorch needs some of them.
+        given: Dict that has the arguments, such as `locals()`.
+        defaults: Dict from their names to their values if nobody says.
+
+    Returns:
+        A dict with the keys of `defaults`.
+
+    Raises:
+        ImportError: If the package that reads the file is not installed.
+        ValueError: If the file is none of a known network.
+    """
+    needed = pytorch.needed_arguments(weights)
+    return {
+        name: needed.get(name, default) if given[name] is None else given[name]
+        for name, default in defaults.items()
+    }
+
+
 def _check_file(weights, name):
     if isinstance(weights, (str, os.PathLike)) and os.path.isfile(weights):
         return
+    others = {file.name: file.architecture for file in published()}
+    if str(weights) in others:
+        raise ValueError(
+            f"Expected `weights` of this network. Received: weights={weights} "
+            f"for name={name}, which are those of {others[str(weights)]}"
+        )
     path = pathlib.PurePath(str(weights))
     if path.suffix or path.name != str(weights):
         raise ValueError(
             "Expected `weights` to be the path of a weights file. Received: "
             f"weights={weights} for name={name}: no such file"
+            + did_you_mean(weights, others)
         )
     owners = {}
     for model in list_models(pretrained=True):

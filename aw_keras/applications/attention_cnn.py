@@ -12,8 +12,8 @@ Reference:
 """
 
 from aw_keras.applications.cifar_resnet import CIFARResNet
-from aw_keras.applications.preprocessing import (
-    CIFAR,
+from aw_keras.applications.datasets import (
+    CIFAR10,
     decode_cifar,
     preprocess_cifar,
 )
@@ -38,5 +38,5 @@ _PLACES = ("conv2_block18", "conv3_block18", "conv4_block18")
     defaults={"attention_after": dict.fromkeys(_PLACES, "spatial_softmax")},
     input_shape=(32, 32, 3),
     classes=10,
-    preprocessing=CIFAR["cifar10"],
+    preprocessing=CIFAR10.preprocessing,
 )

@@ -17,9 +17,9 @@ Reference:
 """
 
 from aw_keras.applications import topology
-from aw_keras.applications.assembly import Assembly
-from aw_keras.applications.preprocessing import (
-    CIFAR,
+from aw_keras.applications.assembly import Assembly, resolved
+from aw_keras.applications.datasets import (
+    CIFAR10,
     decode_cifar,
     preprocess_cifar,
 )
@@ -48,14 +48,15 @@ def CIFARResNet(
     conv="plain",
     aw_stages=None,
     reduction=16,
-    shortcut="identity",
+    shortcut=None,
+    padding=None,
     adapt=False,
 ):
     """Instantiates a residual network for small images, of any depth.
 
     Two choices differ from the paper's text: the strided convolutions pad as
-    `padding="same"` does in Keras, and the weights are initialised by
-    `"he_normal"`.
+    `padding="same"` does in Keras, unless told otherwise, and the weights are
+    initialised by `"he_normal"`.
 
     Example:
 
@@ -72,9 +73,12 @@ def CIFARResNet(
         weights: `None` for random weights, or the path of a weights file
             (`.weights.h5` or `.keras`) that has every weight of this network.
             The file of a network with the classifier also fits the one
-            without. The networks of `list_models(pretrained=True)` also take
-            the name of a data set, such as `"cifar10"`, for released weights:
-            images go through `preprocess_input` then.
+            without. A file of PyTorch (`.safetensors`, `.pth`, `.th`) of this
+            network by akamaster or chenyaofo, for images as they have them,
+            says what `padding` and `shortcut` are; with AW-convolution it is
+            a warm start. The networks of `list_models(pretrained=True)` also
+            take the name of a data set, such as `"cifar10"`, for released
+            weights: images go through `preprocess_input` then.
             `model.weights_receipt` says what was loaded.
         input_tensor: Optional Keras tensor, such as the output of
             `keras.Input()`, to build the network on. `input_shape` is ignored
@@ -108,8 +112,14 @@ def CIFARResNet(
         reduction: Reduction ratio of the attention branch of `"aw"` and of
             the attention modules.
         shortcut: Where a block changes the shape: `"identity"` for the
-            subsampled input with channels of zeros (option A of the paper),
-            `"projection"` for a strided 1x1 convolution (option B).
+            subsampled input followed by channels of zeros (option A of the
+            paper), `"centered"` for the subsampled input between them,
+            `"projection"` for a strided 1x1 convolution (option B). Defaults
+            to what `weights` need, else `"identity"`.
+        padding: Of the strided 3x3 convolutions: `"same"`, as Keras pads, or
+            `"symmetric"`, a zero on every side, as PyTorch does. Images of odd
+            sizes have both alike. Defaults to what `weights` need, else
+            `"same"`.
         adapt: Whether `weights` may be those of a network with other input
             channels or classes; see `aw_keras.weights.load`.
 
@@ -138,7 +148,10 @@ def CIFARResNet(
         aw_stages,
     )
     blocks = topology.Blocks(
-        shortcut=shortcut, attention_after=attention_after or {}
+        attention_after=attention_after or {},
+        **resolved(
+            weights, locals(), {"shortcut": "identity", "padding": "same"}
+        ),
     )
 
     def body(image):
@@ -160,7 +173,7 @@ def _variants(depth, published=None):
         family="cifar_resnet",
         input_shape=(32, 32, 3),
         classes=10,
-        preprocessing=CIFAR["cifar10"],
+        preprocessing=CIFAR10.preprocessing,
     )
 
 

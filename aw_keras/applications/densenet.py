@@ -14,8 +14,8 @@ Reference:
 
 from aw_keras.applications import topology
 from aw_keras.applications.assembly import Assembly
-from aw_keras.applications.preprocessing import (
-    CIFAR,
+from aw_keras.applications.datasets import (
+    CIFAR10,
     decode_cifar,
     preprocess_cifar,
 )
@@ -172,7 +172,7 @@ def _variants(depth, growth_rate, published):
         family="densenet",
         input_shape=(32, 32, 3),
         classes=10,
-        preprocessing=CIFAR["cifar10"],
+        preprocessing=CIFAR10.preprocessing,
     )
 
 

@@ -18,13 +18,13 @@ Reference:
 import functools
 
 from aw_keras.applications import topology
-from aw_keras.applications.assembly import Assembly
-from aw_keras.applications.imagenet_weights import WARM_STARTS, warm_start
-from aw_keras.applications.preprocessing import (
+from aw_keras.applications.assembly import Assembly, resolved
+from aw_keras.applications.datasets import (
     IMAGENET,
     decode_imagenet,
     preprocess_imagenet,
 )
+from aw_keras.applications.imagenet_weights import WARM_STARTS, warm_start
 from aw_keras.applications.toolkit import KerasToolkit
 from aw_keras.applications.variants import register_variants
 
@@ -50,7 +50,8 @@ def ImageNetResNet(
     conv="plain",
     aw_stages=None,
     reduction=16,
-    stride_in_3x3=False,
+    stride_in_3x3=None,
+    padding=None,
     adapt=False,
 ):
     """Instantiates a residual network for large images, of any depth.
@@ -90,7 +91,10 @@ def ImageNetResNet(
         weights: `None` for random weights, `"imagenet"` for a warm start
             where there is one, or the path of a weights file (`.weights.h5`
             or `.keras`) that has every weight of this network. The file of a
-            network with the classifier also fits the one without.
+            network with the classifier also fits the one without. A file of
+            PyTorch (`.safetensors`, `.pth`) of this network in timm or
+            torchvision, for images as they have them, says what `padding` and
+            `stride_in_3x3` are; with AW-convolution it is a warm start too.
             `model.weights_receipt` says what was loaded.
         input_tensor: Optional Keras tensor, such as the output of
             `keras.Input()`, to build the network on. `input_shape` is ignored
@@ -122,7 +126,12 @@ def ImageNetResNet(
             the attention modules.
         stride_in_3x3: Whether the 3x3 convolution of a bottleneck has the
             strides (known as v1.5), or the 1x1 convolution before it, as in
-            the paper and in `keras.applications` (v1).
+            the paper and in `keras.applications` (v1). Defaults to what
+            `weights` need, else `False`.
+        padding: Of the strided 3x3 convolutions: `"same"`, as Keras pads, or
+            `"symmetric"`, a zero on every side, as PyTorch does. Images of odd
+            sizes have both alike. Defaults to what `weights` need, else
+            `"same"`.
         adapt: Whether `weights` may be those of a network with other input
             channels or classes; see `aw_keras.weights.load`.
 
@@ -152,7 +161,12 @@ def ImageNetResNet(
     stages = topology.plan_stages(
         (64, 128, 256, 512), blocks, (1, 2, 2, 2), conv, attention, aw_stages
     )
-    design = topology.Blocks(bottleneck, stride_in_3x3)
+    design = topology.Blocks(
+        bottleneck,
+        **resolved(
+            weights, locals(), {"stride_in_3x3": False, "padding": "same"}
+        ),
+    )
 
     def body(image):
         x = topology.imagenet_stem(toolkit, image)
@@ -185,7 +199,7 @@ def _variants(depth, **known):
         family="imagenet_resnet",
         input_shape=(224, 224, 3),
         classes=1000,
-        preprocessing=IMAGENET,
+        preprocessing=IMAGENET.preprocessing,
         **known,
     )
 

@@ -4,19 +4,18 @@ import os
 import tempfile
 
 import keras
-import numpy as np
 
 from aw_keras.applications import topology
-from aw_keras.layers import AWConv2D
 from aw_keras.weights import loading
 from aw_keras.weights.download import by_keras
+from aw_keras.weights.warm_start import add_attention
 
 #: By the number of blocks of their stages.
 WARM_STARTS = {
     topology.DEPTHS[depth][0]: f"ResNet{depth}" for depth in (50, 101, 152)
 }
 
-_KERNEL, _BIAS = "vars/0", "vars/1"
+_BIAS = "vars/1"
 _MOVING_MEAN = "vars/2"
 
 
@@ -38,9 +37,7 @@ def warm_start(model, adapt, *, peer, include_top):
     """
     source = _peer_variables(peer, include_top)
     _fold_biases(source)
-    for layer in model.layers:
-        if isinstance(layer, AWConv2D):
-            _halve_attention(source[layer.name], layer)
+    add_attention(source, model)
     path = f"keras.applications.{peer}(weights='imagenet')"
     return loading.fill(model, source, path, adapt)
 
@@ -63,13 +60,3 @@ def _fold_biases(source):
         if name.endswith("_conv"):
             norm = source[name.removesuffix("_conv") + "_bn"]
             norm[_MOVING_MEAN] = norm[_MOVING_MEAN] - variables.pop(_BIAS)
-
-
-def _halve_attention(variables, layer):
-    """Adds an attention that is 1/2 everywhere, and the kernel it needs."""
-    variables[_KERNEL] = variables[_KERNEL] / 1.5
-    for weight in layer.weights[1:]:
-        value = keras.ops.convert_to_numpy(weight)
-        if weight.name.startswith("attention_expand"):
-            value = np.zeros_like(value)
-        variables[f"vars/{weight.name}"] = value

@@ -6,7 +6,9 @@ import types
 from collections.abc import Callable, Mapping
 
 from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.applications.topology import check_choice
 from aw_keras.suggestions import did_you_mean
+from aw_keras.weights import manifest
 
 _entries = {}
 
@@ -21,8 +23,8 @@ class Entry:
         family: Name of the module in `aw_keras.applications` that has it.
         input_shape: Default shape of an image, channels last.
         classes: Default number of classes.
-        preprocessing: `Preprocessing` that its data set's `preprocess_input`
-            does.
+        preprocessing: `Preprocessing` of its images, of which
+            `preprocess_input` does the second half; see `preprocessing_of`.
         licence: SPDX identifier of the licence of the code.
         papers: Addresses of the papers that describe it.
         published_parameters: Number of parameters that the papers state, as
@@ -45,6 +47,31 @@ class Entry:
     results: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: types.MappingProxyType({})
     )
+
+    def preprocessing_of(self, weights):
+        """What images go through for released weights.
+
+        Example:
+
+        >>> from aw_keras.applications import get_entry
+        >>> get_entry("ResNet50").preprocessing_of("imagenet").channels
+        'BGR'
+
+        Args:
+            weights: One of `weights`.
+
+        Returns:
+            The `Preprocessing` that the file says; for one that does not, and
+            for weights of `keras.applications`, that of the network.
+
+        Raises:
+            ValueError: If there are no such weights.
+        """
+        check_choice("weights", weights, self.weights)
+        file = manifest.newest(self.name).get(weights)
+        if file is None or file.preprocessing is None:
+            return self.preprocessing
+        return Preprocessing(**file.preprocessing)
 
 
 def register(entry):
@@ -69,7 +96,10 @@ def list_models(pattern="*", pretrained=False):
 
     Args:
         pattern: Shell-style pattern of names, in any case.
-        pretrained: Whether to list only those that have weights to download.
+        pretrained: Whether to list only those that have weights to download,
+            or a pattern of names of weights that they must have, of others
+            too: `"timm/*"`. `aw_keras.weights.published` has what is known
+            about these.
 
     Returns:
         A list of names, those of a family together.
@@ -78,8 +108,16 @@ def list_models(pattern="*", pretrained=False):
         entry.name
         for key, entry in _entries.items()
         if fnmatch.fnmatchcase(key, pattern.lower())
-        and (entry.weights or not pretrained)
+        and _has_weights(entry, pretrained)
     ]
+
+
+def _has_weights(entry, pretrained):
+    if isinstance(pretrained, bool):
+        return bool(entry.weights) or not pretrained
+    return bool(fnmatch.filter(entry.weights, pretrained)) or bool(
+        manifest.published(pretrained, entry.name)
+    )
 
 
 def create_model(name, /, **kwargs):

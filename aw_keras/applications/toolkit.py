@@ -47,13 +47,13 @@ class KerasToolkit:
             filters, size, name=name, **self._conv(strides, padding)
         )(x)
 
-    def aw_conv(self, x, filters, size, name, strides=1):
+    def aw_conv(self, x, filters, size, name, strides=1, padding="same"):
         return AWConv2D(
             filters,
             size,
             name=name,
             reduction=self.reduction,
-            **self._conv(strides, "same"),
+            **self._conv(strides, padding),
         )(x)
 
     def _conv(self, strides, padding):
@@ -112,5 +112,7 @@ class KerasToolkit:
             kind, reduction=self.reduction, name=name, **self._format
         )(x)
 
-    def identity_shortcut(self, x, filters, strides, name):
-        return IdentityShortcut(filters, strides, name=name, **self._format)(x)
+    def identity_shortcut(self, x, filters, strides, name, centered=False):
+        return IdentityShortcut(
+            filters, strides, centered=centered, name=name, **self._format
+        )(x)

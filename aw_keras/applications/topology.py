@@ -13,7 +13,8 @@ import dataclasses
 from typing import Any, Protocol
 
 CONVOLUTIONS = ("plain", "aw")
-SHORTCUTS = ("identity", "projection")
+SHORTCUTS = ("identity", "centered", "projection")
+PADDINGS = ("same", "symmetric")
 FIRST_LEVEL = 2
 BOTTLENECK_EXPANSION = 4
 
@@ -42,7 +43,7 @@ class Toolkit(Protocol):
 
     def conv(self, x, filters, size, name, strides=1, padding="same"): ...
 
-    def aw_conv(self, x, filters, size, name, strides=1): ...
+    def aw_conv(self, x, filters, size, name, strides=1, padding="same"): ...
 
     def norm(self, x, name): ...
 
@@ -56,7 +57,7 @@ class Toolkit(Protocol):
 
     def attention(self, x, kind, name): ...
 
-    def identity_shortcut(self, x, filters, strides, name): ...
+    def identity_shortcut(self, x, filters, strides, name, centered=False): ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +92,11 @@ class Blocks:
         stride_in_3x3: Whether the 3x3 convolution of a bottleneck has the
             block's strides (v1.5), or the 1x1 convolution before it (v1).
         shortcut: Where a block changes the shape: `"projection"` for a strided
-            1x1 convolution or `"identity"` for the subsampled input with
-            channels of zeros.
+            1x1 convolution, `"identity"` for the subsampled input followed by
+            channels of zeros, or `"centered"` for the subsampled input between
+            them.
+        padding: Of the strided 3x3 convolutions: `"same"`, as Keras does it,
+            or `"symmetric"`, a zero on every side, as PyTorch does.
         attention_after: Maps the name of a block, such as `"conv3_block2"`, to
             the attention module that follows it.
     """
@@ -100,6 +104,7 @@ class Blocks:
     bottleneck: bool = False
     stride_in_3x3: bool = False
     shortcut: str = "projection"
+    padding: str = "same"
     attention_after: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -165,10 +170,11 @@ def residual_stages(toolkit, x, stages, blocks):
         A dict from level to the output of the stage.
 
     Raises:
-        ValueError: If `blocks.shortcut` is unknown, or `attention_after` names
-            a block that is not there.
+        ValueError: If `blocks.shortcut` or `padding` is unknown, or
+            `attention_after` names a block that is not there.
     """
     check_choice("shortcut", blocks.shortcut, SHORTCUTS)
+    check_choice("padding", blocks.padding, PADDINGS)
     names = [_block_name(s, n) for s in stages for n in range(s.blocks)]
     for name in blocks.attention_after:
         check_choice("attention_after", name, names)
@@ -204,26 +210,37 @@ def _block(toolkit, x, stage, strides, blocks, name):
 
 
 def _basic(toolkit, x, stage, strides, blocks, name):
-    conv = spatial_conv(toolkit, stage)
-    x = conv(x, stage.filters, 3, f"{name}_1_conv", strides=strides)
+    x = _conv_3x3(toolkit, x, stage, strides, blocks.padding, f"{name}_1")
     x = toolkit.norm(x, f"{name}_1_bn")
     x = toolkit.relu(x, f"{name}_1_relu")
-    x = conv(x, stage.filters, 3, f"{name}_2_conv")
+    x = _conv_3x3(toolkit, x, stage, 1, blocks.padding, f"{name}_2")
     return toolkit.norm(x, f"{name}_2_bn")
 
 
 def _bottleneck(toolkit, x, stage, strides, blocks, name):
     first, second = (1, strides) if blocks.stride_in_3x3 else (strides, 1)
-    conv = spatial_conv(toolkit, stage)
     x = toolkit.conv(x, stage.filters, 1, f"{name}_1_conv", strides=first)
     x = toolkit.norm(x, f"{name}_1_bn")
     x = toolkit.relu(x, f"{name}_1_relu")
-    x = conv(x, stage.filters, 3, f"{name}_2_conv", strides=second)
+    x = _conv_3x3(toolkit, x, stage, second, blocks.padding, f"{name}_2")
     x = toolkit.norm(x, f"{name}_2_bn")
     x = toolkit.relu(x, f"{name}_2_relu")
     filters = BOTTLENECK_EXPANSION * stage.filters
     x = toolkit.conv(x, filters, 1, f"{name}_3_conv")
     return toolkit.norm(x, f"{name}_3_bn")
+
+
+def _conv_3x3(toolkit, x, stage, strides, padding, name):
+    conv = spatial_conv(toolkit, stage)
+    if strides == 1:
+        padding = "same"  # Which is symmetric then.
+    elif padding == "symmetric" and stage.conv == "plain":
+        # Not in front of AW-convolution, whose attention would see the zeros.
+        x = toolkit.zero_pad(x, 1, f"{name}_pad")
+        padding = "valid"
+    return conv(
+        x, stage.filters, 3, f"{name}_conv", strides=strides, padding=padding
+    )
 
 
 def spatial_conv(toolkit, stage):
@@ -232,9 +249,13 @@ def spatial_conv(toolkit, stage):
 
 
 def _shortcut(toolkit, x, filters, strides, blocks, name):
-    if blocks.shortcut == "identity":
+    if blocks.shortcut != "projection":
         return toolkit.identity_shortcut(
-            x, filters, strides, f"{name}_0_shortcut"
+            x,
+            filters,
+            strides,
+            f"{name}_0_shortcut",
+            centered=blocks.shortcut == "centered",
         )
     x = toolkit.conv(x, filters, 1, f"{name}_0_conv", strides=strides)
     return toolkit.norm(x, f"{name}_0_bn")

@@ -1,5 +1,6 @@
 """The members of a family: functions made from a table, and registered."""
 
+import dataclasses
 import inspect
 import types
 
@@ -124,10 +125,14 @@ def variant(general, name, summary, fixed, defaults):
     def build(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        bound.arguments["weights"] = store.resolve(
-            bound.arguments["weights"], name
-        )
-        return general(**fixed, **bound.arguments)
+        weights = bound.arguments["weights"]
+        bound.arguments["weights"] = store.resolve(weights, name)
+        model = general(**fixed, **bound.arguments)
+        if file := manifest.named(weights, name):
+            model.weights_receipt = dataclasses.replace(
+                model.weights_receipt, preprocessing=file.preprocessing
+            )
+        return model
 
     build.__name__ = build.__qualname__ = name
     build.__signature__ = signature

@@ -8,24 +8,36 @@ import sys
 import zipfile
 from typing import Any
 
+from aw_keras import suffixes
 from aw_keras.cli import catalogue
 from aw_keras.suggestions import did_you_mean
 
 _SUFFIX = ".keras"
 
-#: What `--preprocessing` takes: what `_preprocessings` has.
-PREPROCESSINGS = ("imagenet", "cifar10", "cifar100", "signed", "unit", "none")
+_MODEL = (
+    "Expected the name of a network (see aw-keras list), or a file of Keras "
+    f"({_SUFFIX}) or PyTorch. Received: MODEL="
+)
 
-#: How many classes the data sets have that weights are released for.
-_CLASSES = {"imagenet": 1000, "cifar10": 10, "cifar100": 100}
+#: What `--preprocessing` takes beside the names of data sets, with the fields
+#: of that `Preprocessing`.
+_RANGES = {
+    "signed": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3},
+    "unit": {"deviation": (255.0,) * 3},
+    "none": {},
+}
 
-DESCRIPTION = """\
+#: What `--preprocessing` takes.
+PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
+
+DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or a .keras file. How images
+--pretrained), or with yours (--weights PATH), or a .keras file, or a file of
+PyTorch with a ResNet of timm, torchvision, akamaster or chenyaofo. How images
 have to be preprocessed is known for released weights only; for others say
---preprocessing: imagenet (that of ResNet), cifar10, cifar100, signed (-1 to
-1), unit (0 to 1), or none (0 to 255 as they are, for a network that does it
-itself).
+--preprocessing, that of a data set: {", ".join(catalogue.datasets())}; or
+signed (-1 to 1), unit (0 to 1), or none (0 to 255 as they are, for a network
+that does it itself).
 """
 
 
@@ -36,17 +48,19 @@ class Network:
     Attributes:
         model: `keras.Model`.
         weights: Where its weights come from, for people.
-        dataset: Key of `PREPROCESSINGS`.
+        dataset: One of `PREPROCESSINGS`, for people.
+        preprocessing: `Preprocessing`.
     """
 
     model: Any
     weights: str
     dataset: str
+    preprocessing: Any
 
     @property
-    def preprocessing(self):
-        """`Preprocessing`, or `None`."""
-        return _preprocessings()[self.dataset]
+    def served_preprocessing(self):
+        """What an export does itself: `None` if the network does it."""
+        return None if self.dataset == "none" else self.preprocessing
 
     def class_names(self):
         """Names of the classes, or `None` if they are not known.
@@ -54,34 +68,24 @@ class Network:
         Raises:
             ConnectionError: If Keras has to download them, and cannot.
         """
-        import numpy as np
-
-        from aw_keras.applications import preprocessing
+        from aw_keras.applications import datasets
 
         counts = [tensor.shape[-1] for tensor in self.model.outputs]
-        if counts != [_CLASSES.get(self.dataset)]:
+        known = datasets.DATASETS.get(self.dataset)
+        if known is None or counts != [known.classes]:
             return None
-        if self.dataset in preprocessing.CIFAR_CLASSES:
-            return preprocessing.CIFAR_CLASSES[self.dataset]
         with _downloads():
-            best = preprocessing.decode_imagenet(np.eye(1000), 1)
-        return [row[0][1] for row in best]
+            return datasets.class_names(self.dataset)
 
 
-def _preprocessings():
-    from aw_keras.applications.preprocessing import (
-        CIFAR,
-        IMAGENET,
-        Preprocessing,
-    )
+def _preprocessing(kind):
+    """The `Preprocessing` of one of `PREPROCESSINGS`."""
+    from aw_keras.applications.datasets import DATASETS
+    from aw_keras.applications.preprocessing import Preprocessing
 
-    return {
-        "imagenet": IMAGENET,
-        **CIFAR,
-        "signed": Preprocessing("RGB", (127.5,) * 3, (127.5,) * 3),
-        "unit": Preprocessing("RGB", (0.0,) * 3, (255.0,) * 3),
-        "none": None,
-    }
+    if kind in DATASETS:
+        return DATASETS[kind].preprocessing
+    return Preprocessing(**_RANGES[kind])
 
 
 @contextlib.contextmanager
@@ -102,7 +106,7 @@ def _downloads():
 def add_model(parser):
     """Adds the argument of commands for which any weights will do."""
     parser.add_argument(
-        "model", metavar="MODEL", help="name of a network, or .keras file"
+        "model", metavar="MODEL", help="name of a network, or a file"
     )
 
 
@@ -112,7 +116,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--weights",
         metavar="NAME|PATH",
-        help="for a name: released weights, or a .weights.h5 or .keras file",
+        help="for a name: released weights, or a file of Keras or PyTorch",
     )
     parser.add_argument(
         "--preprocessing",
@@ -132,6 +136,20 @@ def open_any(source):
     return create_model(name)
 
 
+def with_weights(name, path):
+    """The network of a name with the weights of a file."""
+    name = _known(name)["name"]
+    if not os.path.isfile(path):
+        raise ValueError(
+            f"Expected a file with the weights of {name}. Received: {path}, "
+            "which is no file"
+        )
+    classes = _classes_in(path)
+    from aw_keras.applications import create_model
+
+    return create_model(name, weights=path, classes=classes)
+
+
 def open_trained(options):
     """The `Network` of the arguments that `add_arguments` adds.
 
@@ -146,24 +164,37 @@ def open_trained(options):
             )
         _check_file(options.model)
         dataset = _said(options, options.model)
-        return Network(load(options.model), options.model, dataset)
+        return Network(
+            load(options.model),
+            options.model,
+            dataset,
+            _preprocessing(dataset),
+        )
     entry = _known(options.model)
     weights = options.weights or _released(entry)
-    if weights in entry["weights"]:
-        dataset, classes = weights, _CLASSES[weights]
-    else:
+    known = weights in entry["weights"]
+    if not known:
         _check_weights(weights, entry)
-        dataset, classes = _said(options, weights), _classes_in(weights)
-    from aw_keras.applications import create_model
+        _said(options, weights)
+    from aw_keras.applications import create_model, get_entry
+    from aw_keras.applications.datasets import DATASETS
 
+    classes = DATASETS[weights].classes if known else _classes_in(weights)
     with _downloads():
         model = create_model(entry["name"], weights=weights, classes=classes)
-    return Network(model, weights, options.preprocessing or dataset)
+    kind = options.preprocessing
+    if kind:
+        return Network(model, weights, kind, _preprocessing(kind))
+    preprocessing = get_entry(entry["name"]).preprocessing_of(weights)
+    return Network(model, weights, weights, preprocessing)
 
 
 def _is_path(source):
     return catalogue.find(source) is None and (
-        source.endswith(_SUFFIX) or os.sep in source or os.path.exists(source)
+        source.endswith(_SUFFIX)
+        or suffixes.is_pytorch(source)
+        or os.sep in source
+        or os.path.exists(source)
     )
 
 
@@ -171,17 +202,17 @@ def _known(name):
     found = catalogue.find(name)
     if found is None:
         names = [network["name"] for network in catalogue.networks()]
-        raise ValueError(
-            "Expected the name of a network (see aw-keras list) or a "
-            f"{_SUFFIX} file. Received: MODEL={name}"
-            + did_you_mean(name, names)
-        )
+        raise ValueError(f"{_MODEL}{name}" + did_you_mean(name, names))
     return found
 
 
 def load(path):
-    """The model of a `.keras` file, not compiled."""
+    """The model of a `.keras` file, not compiled, or of one of PyTorch."""
     _check_file(path)
+    if suffixes.is_pytorch(path):
+        from aw_keras.applications import from_pytorch
+
+        return from_pytorch(path)
     import keras
 
     import aw_keras.layers  # noqa: F401 - Keras has to know them.
@@ -199,10 +230,9 @@ def load(path):
 
 def _check_file(path):
     if not os.path.isfile(path):
-        raise ValueError(
-            f"Expected a {_SUFFIX} file or the name of a network (aw-keras "
-            f"list). Received: MODEL={path}, which is no file"
-        )
+        raise ValueError(f"{_MODEL}{path}, which is no file")
+    if suffixes.is_pytorch(path):
+        return
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):
         raise ValueError(
             f"Expected a file that `model.save('name{_SUFFIX}')` has written. "
@@ -252,6 +282,6 @@ def _classes_in(path):
     if not variables:
         raise ValueError(
             f"Expected weights with the classifier `{loading.CLASSIFIER}`. "
-            f"Received: --weights {path}"
+            f"Received: weights={path}"
         )
     return max(variables.values(), key=lambda value: value.ndim).shape[-1]

@@ -30,6 +30,7 @@ class AWResNetConfig(hyperparams.Config):
     aw_stages: list[int] | None = None
     reduction: int = 16
     stride_in_3x3: bool = False
+    padding: str = "same"
     bn_trainable: bool = True
 
 
@@ -81,13 +82,13 @@ class TFKerasToolkit:
             filters, size, name=name, **self._conv(strides, padding)
         )(x)
 
-    def aw_conv(self, x, filters, size, name, strides=1):
+    def aw_conv(self, x, filters, size, name, strides=1, padding="same"):
         return AWConv2D(
             filters,
             size,
             reduction=self.reduction,
             name=name,
-            **self._conv(strides, "same"),
+            **self._conv(strides, padding),
         )(x)
 
     def _conv(self, strides, padding):
@@ -170,6 +171,9 @@ class AWResNet(tf_keras.Model):
         reduction: Reduction ratio of the attention.
         stride_in_3x3: Whether the 3x3 convolution of a bottleneck has the
             strides, or the 1x1 convolution before it.
+        padding: Of the strided 3x3 convolutions: `"same"`, as Keras pads, or
+            `"symmetric"`, as PyTorch does. Weights from PyTorch need
+            `"symmetric"`, and `stride_in_3x3=True`.
         activation: Name of the activation after batch normalisations.
         use_sync_bn: Whether batch normalisations take the statistics of all
             replicas together.
@@ -203,6 +207,7 @@ class AWResNet(tf_keras.Model):
         aw_stages=None,
         reduction=16,
         stride_in_3x3=False,
+        padding="same",
         activation="relu",
         use_sync_bn=False,
         norm_momentum=0.9,
@@ -243,7 +248,7 @@ class AWResNet(tf_keras.Model):
             toolkit,
             topology.imagenet_stem(toolkit, images),
             stages,
-            topology.Blocks(bottleneck, stride_in_3x3),
+            topology.Blocks(bottleneck, stride_in_3x3, padding=padding),
         )
         endpoints = {str(level): maps for level, maps in outputs.items()}
         super().__init__(inputs=images, outputs=endpoints, **kwargs)
@@ -256,6 +261,7 @@ class AWResNet(tf_keras.Model):
             "aw_stages": aw_stages,
             "reduction": reduction,
             "stride_in_3x3": stride_in_3x3,
+            "padding": padding,
             "activation": activation,
             "use_sync_bn": use_sync_bn,
             "norm_momentum": norm_momentum,

@@ -11,7 +11,7 @@ import tf_keras
 from keras import ops
 
 from aw_keras import ops as aw_ops
-from aw_keras.layers.aw_conv2d import attention_specs
+from aw_keras.layers.aw_conv2d import attention_specs, symmetric_output_shape
 from aw_keras.layers.base_attention import accurate, dense, mean
 from aw_keras.ops.selection import check_implementation
 from aw_keras.ops.validation import check_positive_integer, pair
@@ -31,6 +31,7 @@ class AWConv2D(tf_keras.layers.Conv2D):
     Args:
         filters: Integer, number of filters.
         kernel_size: Integer or pair of integers.
+        padding: `"valid"`, `"same"` or `"symmetric"`.
         reduction: Integer, ratio of input channels to hidden units.
         attention_expand_initializer: As in `aw_keras.layers.AWConv2D`.
         implementation: `"auto"`, or one of `aw_keras.ops.IMPLEMENTATIONS`.
@@ -59,12 +60,17 @@ class AWConv2D(tf_keras.layers.Conv2D):
         filters,
         kernel_size,
         *,
+        padding="valid",
         reduction=16,
         attention_expand_initializer=None,
         implementation="auto",
         **kwargs,
     ):
-        super().__init__(filters, kernel_size, **kwargs)
+        symmetric = str(padding).lower() == "symmetric"
+        padding = "same" if symmetric else padding
+        super().__init__(filters, kernel_size, padding=padding, **kwargs)
+        if symmetric:
+            self.padding = "symmetric"  # tf_keras refuses it.
         check_positive_integer("reduction", reduction)
         self.reduction = reduction
         self.attention_expand_initializer = tf_keras.initializers.get(
@@ -84,6 +90,11 @@ class AWConv2D(tf_keras.layers.Conv2D):
             _add_uncast(self, name, shape, initializer)
             for name, (shape, initializer) in specs.items()
         ]
+
+    def compute_output_shape(self, input_shape):
+        if self.padding == "symmetric":
+            return tf.TensorShape(symmetric_output_shape(self, input_shape))
+        return super().compute_output_shape(input_shape)
 
     @tf.autograph.experimental.do_not_convert  # There is nothing to convert.
     def convolution_op(self, inputs, kernel):

@@ -18,10 +18,11 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from aw_keras.command import DONE, REFUSED, complain, one_line_errors
 from aw_keras.detection.export import CLASSES
+from aw_keras.image_files import read_image
 
 _NAME = "aw_keras.detection.predict"
 
@@ -105,17 +106,6 @@ class Detector:
     def caption(self, found):
         """Class and score of a `Detection`, as text."""
         return f"{self.name(found.label)} {found.score:.0%}"
-
-
-def read_image(path):
-    """`(height, width, 3)` of an image file, uint8, or a ValueError."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(
-            f"Expected a readable image. Received: {path} ({error})"
-        ) from error
 
 
 def draw(image, detections, name, scores=True):

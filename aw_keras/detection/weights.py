@@ -95,7 +95,7 @@ def keras_twin(backbone, weights=None, adapt=False):
         adapt=adapt,
         **{
             name: config[name]
-            for name in ("aw_stages", "reduction", "stride_in_3x3")
+            for name in ("aw_stages", "reduction", "stride_in_3x3", "padding")
         },
     )
 

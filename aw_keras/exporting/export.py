@@ -68,8 +68,9 @@ def export(
         preprocessing: `None` for an artifact that takes what the model takes;
             or a `Preprocessing`, such as `get_entry(name).preprocessing`, for
             one that takes uint8 images `(batch, height, width, 3)` of any
-            size, red, green and blue. They are resized (bilinear) to the
-            model's size, where it has one, and normalised.
+            size, red, green and blue, `(batch, height, width, 1)` for a model
+            of grey images. They go through the preprocessing for the model's
+            size: as they are where it takes any.
         class_names: Names of the classes, in the order of the outputs, for
             the metadata; or `None`.
         precision: How weights are stored. `"float32"` stands for the model's

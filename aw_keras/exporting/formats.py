@@ -4,13 +4,15 @@ import contextlib
 import json
 import logging
 import pathlib
+import re
 import tempfile
+import warnings
 import zipfile
 
 import numpy as np
 import tensorflow as tf
 
-from aw_keras.exporting.serving import INPUT, serving_module
+from aw_keras.exporting.serving import INPUT, PREPROCESS, serving_module
 
 METADATA = "metadata.json"
 
@@ -18,6 +20,9 @@ _OPSET = 18  # The newest that tf2onnx writes.
 
 #: Of the largest output: what converters do wrong is far more.
 _TOLERANCE = 1e-2
+#: Names of the tensors that no quantisation may touch.
+_EXACT = re.compile(rf"\b{PREPROCESS}(_\d+)?/")
+
 _EXTENT = 64  # pixels, where any number is possible
 
 
@@ -50,6 +55,8 @@ def _metadata(model, request, module):
 
     graph = module.serve.get_concrete_function()
     preprocessing = request.preprocessing
+    if preprocessing is not None:
+        preprocessing = vars(preprocessing.for_model(model))
     return {
         "name": model.name,
         "inputs": {INPUT: _described(graph.structured_input_signature[0][0])},
@@ -58,7 +65,7 @@ def _metadata(model, request, module):
             for name, output in graph.structured_outputs.items()
         },
         "class_names": request.class_names,
-        "preprocessing": preprocessing and vars(preprocessing),
+        "preprocessing": preprocessing,
         "precision": request.precision,
         "aw_keras": aw_keras.__version__,
     }
@@ -171,7 +178,10 @@ def _write_litert(module, request, metadata, path):
         converter.representative_dataset = lambda: (
             [image[None]] for image in request.representative_data
         )
-    path.write_bytes(converter.convert())
+    quantized = request.precision == "int8"
+    path.write_bytes(
+        _quantized(converter) if quantized else converter.convert()
+    )
     # Behind the model, as TensorFlow Lite's own metadata keeps files.
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(METADATA, metadata)
@@ -179,8 +189,31 @@ def _write_litert(module, request, metadata, path):
         module,
         _litert_runner(path),
         # A random image is not what the 8 bits were chosen for.
-        np.inf if request.precision == "int8" else _TOLERANCE,
+        np.inf if quantized else _TOLERANCE,
     )
+
+
+def _quantized(converter):
+    """The model in 8 bits, but for the preprocessing.
+
+    Its weights depend on the size of an image: what is measured in those of
+    one size is wrong for others.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    lite = tf.lite.experimental
+    with warnings.catch_warnings():
+        # Of the interpreter that it runs, which is an old one.
+        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is depr")
+        debugger = lite.QuantizationDebugger(
+            converter=converter, debug_dataset=converter.representative_dataset
+        )
+        calibrated = Interpreter(model_content=debugger.calibrated_model)
+        names = [tensor["name"] for tensor in calibrated.get_tensor_details()]
+        debugger.options = lite.QuantizationDebugOptions(
+            denylisted_nodes=[name for name in names if _EXACT.search(name)]
+        )
+    return debugger.get_nondebug_quantized_model()
 
 
 def _litert_runner(path):

@@ -45,7 +45,8 @@ class Request:
         """Shape of a batch of images as the artifact takes them."""
         if self.preprocessing is None:
             return (None, *model.inputs[0].shape[1:])
-        return (None, None, None, len(self.preprocessing.mean))
+        channels = self.preprocessing.for_model(model).channels
+        return (None, None, None, len(channels))
 
     def input_dtype(self, model):
         if self.preprocessing is None:
@@ -95,12 +96,7 @@ def _check_preprocessing(preprocessing, model):
             "`get_entry('AWResNet50').preprocessing`. "
             f"Received: preprocessing={preprocessing}"
         )
-    shape, channels = model.inputs[0].shape, len(preprocessing.mean)
-    if len(shape) != 4 or channels not in (shape[1], shape[-1]):
-        raise ValueError(
-            f"Expected a model of images of {channels} channels, for the "
-            f"`preprocessing` of such images. Received: a model of {shape}"
-        )
+    preprocessing.for_model(model)
 
 
 def _check_class_names(class_names, model):

@@ -14,6 +14,9 @@ from aw_keras.ops import IMPLEMENTATIONS, use_implementation
 
 INPUT = "images"
 
+#: Scope of the operations of a preprocessing, as that of the layer.
+PREPROCESS = "preprocess"
+
 #: Vectors (biases, statistics) are few, and what is added up needs precision.
 _HALVED_RANK = 2
 
@@ -38,7 +41,8 @@ def serving_module(model, request):
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
         if request.preprocessing is not None:
-            images = _preprocess(images, request.preprocessing, model.inputs[0])
+            with tf.name_scope(PREPROCESS):
+                images = request.preprocessing.inputs(model, images)
         pairs = [
             (variable, tf.cast(value, variable.dtype))
             for variable, value in zip(model.variables, module.state)
@@ -65,21 +69,6 @@ def _stored(variable, precision):
     if halved and variable.dtype == "float32":
         value = value.astype("float16")
     return tf.Variable(value, trainable=False, name=variable.name)
-
-
-def _preprocess(images, preprocessing, model_input):
-    """From bytes of any size to what the model's input expects."""
-    channels_last = model_input.shape[-1] == len(preprocessing.mean)
-    size = model_input.shape[1:3] if channels_last else model_input.shape[2:]
-    images = tf.cast(images, tf.float32)
-    if None not in size:
-        images = tf.image.resize(images, size)
-    if preprocessing.channels == "BGR":
-        images = tf.gather(images, [2, 1, 0], axis=-1)
-    images = (images - preprocessing.mean) / preprocessing.deviation
-    if not channels_last:
-        images = tf.transpose(images, (0, 3, 1, 2))
-    return tf.cast(images, model_input.dtype)
 
 
 def _named(model, outputs):

@@ -6,6 +6,7 @@ import keras
 from keras import initializers
 
 from aw_keras import ops as aw_ops
+from aw_keras.ops.convolution import convolution_geometry
 from aw_keras.ops.selection import check_implementation
 from aw_keras.ops.validation import check_positive_integer
 
@@ -49,6 +50,31 @@ def _uniform(limit):
     return {"class_name": "RandomUniform", "config": bounds}
 
 
+def symmetric_output_shape(layer, input_shape):
+    """Output shape of a convolution that has the padding `"symmetric"`.
+
+    Args:
+        layer: `AWConv2D` of either framework.
+        input_shape: Shape of its input; `None` is unknown.
+
+    Returns:
+        A tuple.
+    """
+    geometry = convolution_geometry(
+        layer.kernel_size,
+        layer.strides,
+        layer.padding,
+        layer.dilation_rate,
+        layer.groups,
+    )
+    shape = tuple(input_shape)
+    if layer.data_format == "channels_last":
+        return geometry.static_output(shape, layer.filters)
+    shape = (shape[0], *shape[2:], shape[1])
+    batch, *size, filters = geometry.static_output(shape, layer.filters)
+    return (batch, filters, *size)
+
+
 @keras.saving.register_keras_serializable(package="aw_keras")
 class AWConv2D(keras.layers.Conv2D):
     """2D convolution with attention over its weights.
@@ -73,7 +99,9 @@ class AWConv2D(keras.layers.Conv2D):
         filters: Integer, number of filters `C2`.
         kernel_size: Integer or pair of integers, `(h, w)`.
         strides: Integer or pair of integers.
-        padding: `"valid"` or `"same"`.
+        padding: `"valid"`, `"same"` or `"symmetric"`: as many zeros on both
+            sides as with strides of one, as PyTorch pads. `"same"` has the odd
+            zero of a strided convolution at the end.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             `keras.config.image_data_format()`.
         dilation_rate: Integer or pair of integers.
@@ -100,7 +128,8 @@ class AWConv2D(keras.layers.Conv2D):
 
     Input shape:
         `(N, H, W, C1)`, or `(N, C1, H, W)` for channels-first. `H` and `W` may
-        be unknown, and smaller than the kernel with `padding="same"`.
+        be unknown, and smaller than the kernel unless the padding is
+        `"valid"`.
 
     Output shape:
         `(N, H_out, W_out, C2)`, or `(N, C2, H_out, W_out)`.
@@ -152,11 +181,12 @@ class AWConv2D(keras.layers.Conv2D):
         implementation="auto",
         **kwargs,
     ):
+        symmetric = str(padding).lower() == "symmetric"
         super().__init__(
             filters=filters,
             kernel_size=kernel_size,
             strides=strides,
-            padding=padding,
+            padding="same" if symmetric else padding,
             data_format=data_format,
             dilation_rate=dilation_rate,
             groups=groups,
@@ -171,6 +201,8 @@ class AWConv2D(keras.layers.Conv2D):
             bias_constraint=bias_constraint,
             **kwargs,
         )
+        if symmetric:
+            self.padding = "symmetric"  # Keras refuses it.
         check_positive_integer("reduction", reduction)
         self.reduction = reduction
         self.attention_expand_initializer = initializers.get(
@@ -203,6 +235,11 @@ class AWConv2D(keras.layers.Conv2D):
                 autocast=False,
             )
             setattr(self, name, weight)
+
+    def compute_output_shape(self, input_shape):
+        if self.padding == "symmetric":
+            return symmetric_output_shape(self, input_shape)
+        return super().compute_output_shape(input_shape)
 
     @property
     def _channel_axis(self):

@@ -19,7 +19,7 @@ class AWDepthwiseConv2D(AWConv2D):
     Args:
         kernel_size: Integer or pair of integers, `(h, w)`.
         strides: Integer or pair of integers.
-        padding: `"valid"` or `"same"`.
+        padding: `"valid"`, `"same"` or `"symmetric"`; see `AWConv2D`.
         depth_multiplier: Integer, output channels per input channel.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
             `keras.config.image_data_format()`.

@@ -2,7 +2,8 @@
 
 Where a residual block halves its maps and doubles its channels, He et al.
 (option A) still add the block's input itself: every second pixel of it, with
-zeros for the channels that it does not have.
+zeros for the channels that it does not have. Which channels these are is left
+open; a trained network depends on it.
 """
 
 import keras
@@ -19,7 +20,8 @@ class IdentityShortcut(layers.Layer):
     """Subsamples the positions and pads the channels with zeros.
 
     The result is the input at every `strides`-th row and column, beginning
-    with the first, followed by channels of zeros up to `filters`.
+    with the first, and channels of zeros up to `filters`: all of them behind
+    it, or half of them in front of it.
 
     Args:
         filters: Integer, number of output channels, at least as many as the
@@ -27,6 +29,8 @@ class IdentityShortcut(layers.Layer):
         strides: Integer, distance between the rows and columns that are kept.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
             `keras.config.image_data_format()`.
+        centered: Whether half of the channels of zeros are in front of the
+            input's own, the smaller half of an odd number.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -54,12 +58,15 @@ class IdentityShortcut(layers.Layer):
     (2, 4, 4, 32)
     """
 
-    def __init__(self, filters, strides=1, data_format=None, **kwargs):
+    def __init__(
+        self, filters, strides=1, data_format=None, *, centered=False, **kwargs
+    ):
         super().__init__(**kwargs)
         check_positive_integer("filters", filters)
         check_positive_integer("strides", strides)
         self.filters = filters
         self.strides = strides
+        self.centered = centered
         self.data_format = standard_data_format(data_format)
         self.input_spec = layers.InputSpec(ndim=4)
 
@@ -74,8 +81,9 @@ class IdentityShortcut(layers.Layer):
     def call(self, inputs):
         every = slice(None, None, self.strides)
         padding = [[0, 0]] * 4
-        channels = inputs.shape[self._channel_axis]
-        padding[self._channel_axis] = [0, self.filters - channels]
+        zeros = self.filters - inputs.shape[self._channel_axis]
+        front = zeros // 2 if self.centered else 0
+        padding[self._channel_axis] = [front, zeros - front]
         if self.data_format == "channels_last":
             return ops.pad(inputs[:, every, every, :], padding)
         return ops.pad(inputs[:, :, every, every], padding)
@@ -94,6 +102,7 @@ class IdentityShortcut(layers.Layer):
             **super().get_config(),
             "filters": self.filters,
             "strides": self.strides,
+            "centered": self.centered,
             "data_format": self.data_format,
         }
 

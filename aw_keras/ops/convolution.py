@@ -6,7 +6,7 @@ from keras.saving import register_keras_serializable
 from aw_keras.ops import kernels as kernel_sources
 from aw_keras.ops.attention import accumulation_dtype, hidden_units
 from aw_keras.ops.backends import active
-from aw_keras.ops.geometry import Conv2DGeometry
+from aw_keras.ops.geometry import PADDINGS, Conv2DGeometry
 from aw_keras.ops.selection import check_implementation, select
 from aw_keras.ops.validation import (
     channels_last,
@@ -41,7 +41,8 @@ def per_sample_conv2d(
         x: `(N, H, W, C1)`, or `(N, C1, H, W)` for channels-first.
         kernels: `(N, h, w, C1 / groups, C2)`.
         strides: Integer or pair of integers.
-        padding: `"valid"` or `"same"`.
+        padding: `"valid"`, `"same"` or `"symmetric"`: as many zeros on both
+            sides as with strides of one, as PyTorch pads.
         dilation_rate: Integer or pair of integers.
         groups: Number of groups into which channels and filters are split.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
@@ -165,7 +166,8 @@ def aw_conv2d(
         expand_kernel: `(M / G, C1 / groups, C2)`.
         expand_bias: `(C1 / groups, C2)`.
         strides: Integer or pair of integers.
-        padding: `"valid"` or `"same"`.
+        padding: `"valid"`, `"same"` or `"symmetric"`: as many zeros on both
+            sides as with strides of one, as PyTorch pads.
         dilation_rate: Integer or pair of integers.
         groups: Number of groups into which channels and filters are split.
         data_format: `"channels_last"`, `"channels_first"` or `None` for
@@ -222,9 +224,9 @@ def aw_conv2d(
 def convolution_geometry(kernel_size, strides, padding, dilation_rate, groups):
     """A checked `Conv2DGeometry` from the arguments users write."""
     padding = str(padding).lower()
-    if padding not in ("valid", "same"):
+    if padding not in PADDINGS:
         raise ValueError(
-            "Expected `padding` to be 'valid' or 'same'. "
+            f"Expected `padding` to be one of {PADDINGS}. "
             f"Received: padding={padding}"
         )
     check_positive_integer("groups", groups)

@@ -10,12 +10,17 @@ import math
 
 from keras import ops
 
+#: `"same"` and `"symmetric"` have an output pixel for every `strides` pixels of
+#: the input, and differ in where the zeros are if the strides are not one.
+PADDINGS = ("valid", "same", "symmetric")
+
 
 @dataclasses.dataclass(frozen=True)
 class Conv2DGeometry:
     """Everything about a 2D convolution that is not a tensor.
 
     Hashable, so that it can be a static argument of a compiled function.
+    `padding` is one of `PADDINGS`.
     """
 
     kernel_size: tuple[int, int]
@@ -33,9 +38,9 @@ class Conv2DGeometry:
     def output_size(self, size):
         """Output height and width for an input height and width."""
         return tuple(
-            -(-extent // stride)
-            if self.padding == "same"
-            else (extent - reach) // stride + 1
+            (extent - reach) // stride + 1
+            if self.padding == "valid"
+            else -(-extent // stride)
             for extent, reach, stride in zip(size, self.reach, self.strides)
         )
 
@@ -53,12 +58,16 @@ class Conv2DGeometry:
         return (shape[0], *size, filters)
 
     def pads(self, size):
-        """Zeros before and after each spatial axis, as TensorFlow pads."""
+        """Zeros before and after each spatial axis.
+
+        Those of `"same"` are TensorFlow's: as few as the strides need. Those
+        of `"symmetric"` are PyTorch's: as many as with strides of one.
+        """
         if self.padding == "valid":
             return ((0, 0), (0, 0))
         pads = []
         for extent, reach, stride in zip(size, self.reach, self.strides):
-            if stride == 1 or reach == 1:
+            if self.padding == "symmetric" or stride == 1 or reach == 1:
                 total = reach - 1
             else:
                 outputs = -(-extent // stride)
@@ -109,7 +118,7 @@ def taps(geometry, x):
     size = spatial_size(x)
     output_size = geometry.output_size(size)
     pads = geometry.pads(size)
-    if geometry.padding == "same" and geometry.reach != (1, 1):
+    if geometry.padding != "valid" and geometry.reach != (1, 1):
         x = ops.pad(x, ((0, 0), *pads, (0, 0)))
     views = []
     for position in geometry.positions:

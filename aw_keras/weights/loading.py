@@ -22,10 +22,11 @@ import zipfile
 import h5py
 import numpy as np
 
-from aw_keras.weights import manifest
+from aw_keras import suffixes
+from aw_keras.weights import manifest, pytorch, warm_start
+from aw_keras.weights.pytorch import CLASSIFIER
 
-#: The layer that ends a classifier. A file may have it where a model does not.
-CLASSIFIER = "predictions"
+_SUFFIXES = (*suffixes.KERAS, *suffixes.PYTORCH)
 
 _KERNEL = "vars/0"
 _INPUT_CHANNELS = 2
@@ -44,18 +45,29 @@ class Receipt:
         loaded: Names of the layers that have the weights of the file.
         adapted: Names of the layers whose weights were made to fit.
         left: Names of the layers of the file that the model does not have.
+        arguments: What the file needs the network to be built with, and it
+            was: `{"padding": "symmetric", ...}` for one of PyTorch.
+        preprocessing: What images go through for such a file: the `channels`
+            in order, and `mean` and `deviation` of each, for values from 0 to
+            255. For a published file, of `aw_keras.weights.published`, it is
+            known, `size`, `crop` and `interpolation` too; for another it is
+            what is usual for such networks. Empty for a file of Keras.
     """
 
     path: str
     loaded: tuple[str, ...]
     adapted: tuple[str, ...]
     left: tuple[str, ...]
+    arguments: dict = dataclasses.field(default_factory=dict)
+    preprocessing: dict = dataclasses.field(default_factory=dict)
 
     def __str__(self):
+        built = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
         return (
             f"{self.path}: {len(self.loaded)} layers loaded, "
             f"adapted: {', '.join(self.adapted) or 'none'}, "
             f"left in the file: {', '.join(self.left) or 'none'}"
+            + (f", built with {built}" if built else "")
         )
 
 
@@ -70,11 +82,18 @@ def _plain_errors():
 
 @_plain_errors()
 def load(model, path, adapt=False):
-    """Loads weights from a file that `model.save_weights` or `save` wrote.
+    """Loads weights from a file of Keras 3, or of PyTorch.
 
     Layers are matched by name, nested models' too, and their variables by name
     and shape. The file of a network with the classifier `predictions` also
     fits the network without it; else everything has to fit.
+
+    Files of PyTorch (`.safetensors`, `.pth`, `.pt`, `.th`, `.bin`) have the
+    weights of a residual network as timm, torchvision, akamaster or chenyaofo
+    name them. The model computes the same then, up to rounding: it has to be
+    built as the file needs, which the networks of `aw_keras.applications` are
+    that get the path as `weights`. AW-convolutions begin with an attention of
+    1/2 everywhere, as those of the plain network that the file has.
 
     Example:
 
@@ -88,7 +107,7 @@ def load(model, path, adapt=False):
 
     Args:
         model: Functional or Sequential `keras.Model`, built.
-        path: Path of a `.weights.h5` or `.keras` file.
+        path: Path of a `.weights.h5` or `.keras` file, or of one of PyTorch.
         adapt: Whether what does not fit at the model's two ends is made to
             fit. The first layer's kernel may have other input channels: each
             gets the sum over the file's channels divided by the model's
@@ -100,18 +119,26 @@ def load(model, path, adapt=False):
         A `Receipt`.
 
     Raises:
-        ValueError: If the file cannot be read, does not fit, or has the name
-            of a released file but not its hash: the message names the file
-            and the layers. The model is left as it was.
+        ImportError: If PyTorch or safetensors, which read their own files, is
+            not installed.
+        ValueError: If the file cannot be read, does not fit, has NaN, or the
+            name of a released file but not its hash: the message names the
+            file and the layers. The model is left as it was.
     """
     path = os.fspath(path)
     manifest.check_name(path)
+    if suffixes.is_pytorch(path):
+        network = pytorch.read(path)
+        source = pytorch.fitted(network, model)
+        warm_start.add_attention(source, model)
+        receipt = fill(model, source, path, adapt, network.arguments)
+        return dataclasses.replace(receipt, preprocessing=network.preprocessing)
     with _saved(model) as own_path, _opened(path) as file:
-        return _fill(model, own_path, _variables(file, path), path, adapt)
+        return _fill(model, own_path, _variables(file, path), path, adapt, {})
 
 
 @_plain_errors()
-def fill(model, source, path, adapt=False):
+def fill(model, source, path, adapt=False, arguments=None):
     """`load`, from variables that are already there.
 
     Args:
@@ -120,6 +147,8 @@ def fill(model, source, path, adapt=False):
             variable in a weights file, such as `"vars/0"`, to its value.
         path: Where the values come from, for the receipt and errors.
         adapt: As for `load`.
+        arguments: Dict of what the network must have been built with, of
+            those that `pytorch.built_arguments` finds.
 
     Returns:
         A `Receipt`.
@@ -128,7 +157,7 @@ def fill(model, source, path, adapt=False):
         ValueError: As `load` does.
     """
     with _saved(model) as own_path:
-        return _fill(model, own_path, source, path, adapt)
+        return _fill(model, own_path, source, path, adapt, arguments or {})
 
 
 @contextlib.contextmanager
@@ -140,20 +169,43 @@ def _saved(model):
         yield path
 
 
-def _fill(model, own_path, source, path, adapt):
+def _fill(model, own_path, source, path, adapt, arguments):
     # Only Keras knows which variable of a file belongs to which of a model:
     # its file of the model as it is gets the values of the source.
     with h5py.File(own_path, "r+") as file:
-        receipt = _transfer(
-            source, _variables(file, own_path), _names(model), path, adapt
-        )
+        target = _variables(file, own_path)
+        values, *lists = _matched(source, target, _names(model), path, adapt)
+        _check_arguments(model, arguments, path)
+        for name, variables in values.items():
+            for key, value in variables.items():
+                _replace(target[name][key], value)
     _load_or_restore(model, own_path, path)
-    return receipt
+    return Receipt(path, *map(tuple, lists), arguments)
+
+
+def _check_arguments(model, arguments, path):
+    if not arguments:
+        return
+    built = pytorch.built_arguments(model)
+    wrong = {k: v for k, v in built.items() if arguments.get(k, v) != v}
+    if wrong:
+        raise _Misfit(
+            "Expected a network that was built with "
+            f"{', '.join(f'{k}={arguments[k]!r}' for k in wrong)}, as the file "
+            f"needs. Received: path={path} for a network with "
+            f"{', '.join(f'{k}={v!r}' for k, v in wrong.items())}"
+        )
 
 
 @_plain_errors()
 def read(path):
     """The variables of a file as `fill` takes them, as arrays."""
+    if suffixes.is_pytorch(path):
+        source = pytorch.read(path).source
+        return {
+            name: {key: np.asarray(value) for key, value in variables.items()}
+            for name, variables in source.items()
+        }
     with _opened(path) as file:
         return {
             name: {key: value[()] for key, value in variables.items()}
@@ -175,7 +227,7 @@ def _opened(path):
             with zipfile.ZipFile(path) as archive:
                 content = io.BytesIO(archive.read("model.weights.h5"))
         elif not path.endswith(".weights.h5"):
-            raise OSError("the name ends neither in .weights.h5 nor .keras")
+            raise OSError(f"the name ends in none of {', '.join(_SUFFIXES)}")
         with h5py.File(content, "r") as file:
             yield file
     except _Misfit:
@@ -256,9 +308,13 @@ def _names(model):
     return [layer.name for layer in model.layers if layer.weights]
 
 
-def _transfer(source, target, names, path, adapt):
-    """Writes values over those of `target`, if all fit."""
-    loaded, adapted, misfits, adaptable = [], [], [], []
+def _matched(source, target, names, path, adapt):
+    """Values for `target` by layer, and what a `Receipt` says of the layers.
+
+    Nothing but shapes is looked at, unless kernels are adapted.
+    """
+    matched, loaded, adapted = {}, [], []
+    misfits, adaptable = [], []
     order = {name: place for place, name in enumerate(names)}
     for name in sorted(target, key=lambda name: order.get(name, len(order))):
         values, expected = source.get(name, {}), target[name]
@@ -279,8 +335,7 @@ def _transfer(source, target, names, path, adapt):
             misfits.append(_misfit(name, values, expected))
             adaptable += [name] if is_stem or name == CLASSIFIER else []
             continue
-        for key, value in values.items():
-            _replace(expected[key], value)
+        matched[name] = values
     left = [name for name in source if name not in target]
     misfits += [
         f"{name}: not in the model" for name in left if name != CLASSIFIER
@@ -294,7 +349,7 @@ def _transfer(source, target, names, path, adapt):
             f"path={path}, where {len(misfits)} layers do not fit:\n  "
             + "\n  ".join(misfits)
         )
-    return Receipt(path, tuple(loaded), tuple(adapted), tuple(left))
+    return matched, loaded, adapted, left
 
 
 def _shapes(variables):
@@ -312,7 +367,7 @@ def _other_channels(values, expected):
 
 
 def _spread(kernel, channels):
-    total = np.sum(kernel, axis=_INPUT_CHANNELS, keepdims=True)
+    total = np.sum(np.asarray(kernel), axis=_INPUT_CHANNELS, keepdims=True)
     return np.repeat(total / channels, channels, axis=_INPUT_CHANNELS)
 
 
@@ -334,7 +389,7 @@ def _replace(dataset, value):
     if isinstance(value, h5py.Dataset):
         group.copy(value, key)  # With the mark of a dtype HDF5 has not.
     else:
-        group[key] = value
+        group[key] = np.asarray(value)
 
 
 def _load_or_restore(model, own_path, path):

@@ -3,17 +3,32 @@
 `manifest.json` lists them, the oldest first. It is part of the package, so
 that what a version of it may load is decided by that version alone: a file is
 loaded under a released name only if it has the released hash.
+
+`peers.json` lists files that others have published, for PyTorch, of networks
+that are here too.
 """
 
 import dataclasses
+import fnmatch
 import functools
 import hashlib
 import json
 import os
 import pathlib
 import posixpath
+from collections.abc import Mapping
+from typing import Any
 
 PATH = pathlib.Path(__file__).with_name("manifest.json")
+PEERS = PATH.with_name("peers.json")
+
+_PREPROCESSING = (
+    *("size", "crop", "interpolation"),
+    *("channels", "mean", "deviation"),
+)
+
+#: Networks with AW-convolution begin as the plain ones.
+_WARM_STARTED = "AW"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +55,9 @@ class ReleasedFile:
         licence: SPDX identifier of the licence of the file.
         backend: Keras backend of the training.
         hardware: What it was trained on.
+        preprocessing: What images go through before the network, a dict of
+            the fields of `aw_keras.applications.preprocessing.Preprocessing`;
+            `None` for that of the network.
     """
 
     architecture: str
@@ -58,11 +76,57 @@ class ReleasedFile:
     licence: str
     backend: str
     hardware: str
+    preprocessing: Mapping[str, Any] | None = None
 
     @property
     def name(self):
         """Name of the file, without a folder."""
         return posixpath.basename(self.url)
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedFile:
+    """One file of weights by others, for PyTorch, and what is known about it.
+
+    Attributes:
+        name: What `weights=` takes, such as `"timm/resnet50.a1_in1k"`.
+        architecture: Name of the plain network, as `list_models()` has it.
+        dataset: Name of the data set that it was trained on.
+        hub: Name of its repository at huggingface.co, or `None`.
+        url: Address of the file in PyTorch's format, or `None`.
+        sha256: Hash of the content at `url`, or `None` if it is not known.
+        sha256_prefix: First eight digits of that hash, as the file's name
+            states them, or `None`.
+        licence: SPDX identifier of the licence of the file.
+        top1: Published accuracy, a percentage, with the preprocessing below.
+        size: Height and width of the images.
+        crop: Part of the resized image, along each side, that is used.
+        interpolation: `"bilinear"` or `"bicubic"`, how images are resized.
+        channels: Order of the colour channels.
+        mean: What is subtracted, of each channel, for values from 0 to 255.
+        deviation: What the rest is divided by, of each channel.
+    """
+
+    name: str
+    architecture: str
+    dataset: str
+    hub: str | None
+    url: str | None
+    sha256: str | None
+    sha256_prefix: str | None
+    licence: str
+    top1: float
+    size: int
+    crop: float
+    interpolation: str
+    channels: str
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    @property
+    def preprocessing(self):
+        """What images go through, as `Receipt.preprocessing` has it."""
+        return {name: getattr(self, name) for name in _PREPROCESSING}
 
 
 def read(path=PATH):
@@ -97,6 +161,60 @@ def newest(architecture):
         for file in released()
         if file.architecture == architecture
     }
+
+
+@functools.cache
+def _peers():
+    return tuple(
+        PublishedFile(
+            **entry | {key: tuple(entry[key]) for key in ("mean", "deviation")}
+        )
+        for entry in json.loads(PEERS.read_text("utf-8"))
+    )
+
+
+def published(pattern="*", architecture=None):
+    """The files of others that this version of the package knows.
+
+    Example:
+
+    >>> from aw_keras.weights import published
+    >>> best = max(published("timm/resnet50*"), key=lambda file: file.top1)
+    >>> best.name, best.top1, best.licence
+    ('timm/resnet50.tv2_in1k', 80.846, 'BSD-3-Clause')
+
+    Args:
+        pattern: Shell-style pattern of names.
+        architecture: Name of a network whose argument `weights` takes them;
+            `None` for all.
+
+    Returns:
+        A tuple of `PublishedFile`.
+    """
+    return tuple(
+        file
+        for file in _peers()
+        if fnmatch.fnmatchcase(file.name, pattern)
+        and architecture
+        in (None, file.architecture, _WARM_STARTED + file.architecture)
+    )
+
+
+def named(name, architecture):
+    """The `PublishedFile` of a name, if it is of a network; else `None`.
+
+    Args:
+        name: What a user gave as `weights`.
+        architecture: Name of the network.
+    """
+    return next(
+        (
+            file
+            for file in published(architecture=architecture)
+            if file.name == name
+        ),
+        None,
+    )
 
 
 def sha256_of(path):

@@ -1,11 +1,14 @@
 """Where released files are: in a checkout, in the Keras cache, or to download.
 
-Whatever the place, a file is given out only if it has the released hash.
+Whatever the place, a file is given out only if it has the released hash. Files
+of others are looked for where PyTorch and the Hugging Face hub keep what they
+have downloaded, too.
 """
 
 import importlib.metadata
 import os
 import pathlib
+import re
 
 from aw_keras.weights import manifest
 from aw_keras.weights.download import download
@@ -16,6 +19,8 @@ CHECKOUT = pathlib.Path(__file__).parents[2] / "zoo" / "weights"
 _DISTRIBUTION = "aw-keras"
 _LABEL = "Weights"
 
+_SHA256 = re.compile("[0-9a-f]{64}")
+
 
 def resolve(weights, architecture):
     """The path of a released file, if that is what `weights` names.
@@ -25,13 +30,76 @@ def resolve(weights, architecture):
         architecture: Name of the network that they are for.
 
     Returns:
-        A path for the name of a data set that the network was trained on,
-        anything else as it is.
+        A path for the name of a data set that the network was trained on, or
+        of a file of others; anything else as it is.
     """
-    file = isinstance(weights, str) and manifest.newest(architecture).get(
-        weights
+    if not isinstance(weights, str):
+        return weights
+    if file := manifest.newest(architecture).get(weights):
+        return fetch(file)
+    file = manifest.named(weights, architecture)
+    return locate(file) if file else weights
+
+
+def locate(file):
+    """The path of a file of others, which has been downloaded.
+
+    Args:
+        file: One of `aw_keras.weights.published()`.
+
+    Returns:
+        The path, a string.
+
+    Raises:
+        ValueError: If what is there has another hash than its name says.
+        ConnectionError: If it is nowhere.
+    """
+    kept = pathlib.Path(keras_home(), "models")
+    if file.url:
+        name = pathlib.PurePosixPath(file.url).name
+        for path in (kept / name, _torch_home() / "checkpoints" / name):
+            if path.is_file():
+                _check_hash(path, file.sha256 or file.sha256_prefix)
+                return str(path)
+    if file.hub:
+        snapshots = _hub_home() / f"models--{file.hub.replace('/', '--')}"
+        for path in sorted(snapshots.glob("snapshots/*/model.safetensors")):
+            # A link to a file whose name is the hash.
+            blob = path.resolve().name
+            _check_hash(path, blob if _SHA256.fullmatch(blob) else "")
+            return str(path)
+    address = file.url or f"https://huggingface.co/{file.hub}"
+    raise ConnectionError(
+        f"Expected {file.name} in {kept}, or in the cache of PyTorch or of the "
+        f"Hugging Face hub. Received: none; download it from {address}"
     )
-    return fetch(file) if file else weights
+
+
+def _check_hash(path, beginning):
+    found = manifest.sha256_of(path)
+    if not found.startswith(beginning):
+        raise ValueError(
+            f"Expected a file with a sha256 that begins with {beginning}. "
+            f"Received: path={path} with the sha256 {found}"
+        )
+
+
+def _cache():
+    return pathlib.Path(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    )
+
+
+def _torch_home():
+    home = os.environ.get("TORCH_HOME") or _cache() / "torch"
+    return pathlib.Path(home, "hub")
+
+
+def _hub_home():
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return pathlib.Path(cache)
+    home = os.environ.get("HF_HOME") or _cache() / "huggingface"
+    return pathlib.Path(home, "hub")
 
 
 def fetch(file):

@@ -155,7 +155,7 @@ def test_any_size_and_channel_count(conv, data_format):
     keras.backend.backend() == "tensorflow",
     reason="TensorFlow has no channels-first convolution on the CPU",
 )
-@pytest.mark.parametrize("shortcut", ["identity", "projection"])
+@pytest.mark.parametrize("shortcut", ["identity", "centered", "projection"])
 def test_data_formats_agree(shortcut):
     kwargs = {"conv": "aw", "shortcut": shortcut}
     last = randomise(CIFARResNet(8, input_shape=(9, 12, 3), **kwargs))
@@ -202,9 +202,17 @@ def test_identity_shortcut_keeps_every_second_pixel():
     np.testing.assert_array_equal(y[..., 3:], np.zeros((2, 3, 2, 4)))
 
 
+def test_identity_shortcut_between_zeros():
+    x = images(2, 5, 4, 3)
+    y = predict(IdentityShortcut(8, strides=2, centered=True), x)
+    np.testing.assert_array_equal(y[..., 2:5], x[:, ::2, ::2])
+    y[..., 2:5] = 0
+    np.testing.assert_array_equal(y, np.zeros((2, 3, 2, 8)))
+
+
 def test_identity_shortcut_is_serialisable():
     layer = IdentityShortcut(
-        4, 2, data_format="channels_first", dtype="float16"
+        4, 2, data_format="channels_first", centered=True, dtype="float16"
     )
     config = keras.saving.serialize_keras_object(layer)
     again = keras.saving.deserialize_keras_object(config)
@@ -309,6 +317,7 @@ def test_mixed_precision():
         ({"aw_stages": (2,)}, "aw_stages="),
         ({"conv": "aw", "aw_stages": (5,)}, "aw_stages="),
         ({"shortcut": "none"}, "shortcut=none"),
+        ({"padding": "valid"}, "padding=valid"),
         ({"pooling": "sum"}, "pooling=sum"),
         ({"data_format": "NHWC"}, "data_format=NHWC"),
         ({"weights": "imagenet"}, "weights=imagenet"),

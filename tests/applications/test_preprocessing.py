@@ -10,15 +10,19 @@ from aw_keras.applications import (
     imagenet_resnet,
     list_models,
 )
-from aw_keras.applications.preprocessing import CIFAR, IMAGENET
+from aw_keras.applications.datasets import CIFAR10, CIFAR100, IMAGENET
 
 CASES = {
-    "imagenet": (imagenet_resnet.preprocess_input, {}, IMAGENET),
-    "cifar10": (cifar_resnet.preprocess_input, {}, CIFAR["cifar10"]),
+    "imagenet": (
+        imagenet_resnet.preprocess_input,
+        {},
+        IMAGENET.preprocessing,
+    ),
+    "cifar10": (cifar_resnet.preprocess_input, {}, CIFAR10.preprocessing),
     "cifar100": (
         cifar_resnet.preprocess_input,
         {"dataset": "cifar100"},
-        CIFAR["cifar100"],
+        CIFAR100.preprocessing,
     ),
 }
 cases = pytest.mark.parametrize(
@@ -87,7 +91,8 @@ def test_every_entry_has_the_statistics_of_its_data():
     for name in list_models():
         entry = get_entry(name)
         large = entry.classes == 1000
-        assert entry.preprocessing is (IMAGENET if large else CIFAR["cifar10"])
+        known = IMAGENET if large else CIFAR10
+        assert entry.preprocessing is known.preprocessing
 
 
 @pytest.mark.parametrize(

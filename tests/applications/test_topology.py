@@ -20,11 +20,11 @@ class Recorder:
         return x[0]
 
     def conv(self, x, filters, size, name, strides=1, padding="same"):
-        self.layers[name] = ("plain", size, strides)
+        self.layers[name] = ("plain", size, strides, padding)
         return filters, x[1] * strides
 
-    def aw_conv(self, x, filters, size, name, strides=1):
-        self.layers[name] = ("aw", size, strides)
+    def aw_conv(self, x, filters, size, name, strides=1, padding="same"):
+        self.layers[name] = ("aw", size, strides, padding)
         return filters, x[1] * strides
 
     def norm(self, x, name):
@@ -38,6 +38,7 @@ class Recorder:
         return first
 
     def zero_pad(self, x, padding, name):
+        self.layers[name] = ("pad", padding)
         return x
 
     def max_pool(self, x, size, strides, name):
@@ -47,8 +48,9 @@ class Recorder:
         self.layers[name] = kind
         return x
 
-    def identity_shortcut(self, x, filters, strides, name):
-        self.layers[name] = ("identity", strides)
+    def identity_shortcut(self, x, filters, strides, name, centered=False):
+        kind = "centered" if centered else "identity"
+        self.layers[name] = (kind, strides)
         return filters, x[1] * strides
 
 
@@ -139,7 +141,40 @@ def test_shortcuts_only_where_the_shape_changes():
     layers, _ = record(plan(), Blocks(shortcut="identity"))
     assert layers["conv4_block1_0_shortcut"] == ("identity", 2)
     layers, _ = record(plan(), Blocks(bottleneck=True))
-    assert layers["conv2_block1_0_conv"] == ("plain", 1, 1)
+    assert layers["conv2_block1_0_conv"] == ("plain", 1, 1, "same")
+
+
+def test_where_channels_of_zeros_are():
+    layers, _ = record(plan(), Blocks(shortcut="centered"))
+    assert layers["conv3_block1_0_shortcut"] == ("centered", 2)
+    assert "conv3_block2_0_shortcut" not in layers
+
+
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_symmetric_padding_is_of_strided_convolutions_only(bottleneck):
+    place = 2 if bottleneck else 1
+
+    def paddings(conv):
+        layers, _ = record(
+            plan(conv), Blocks(bottleneck, True, padding="symmetric")
+        )
+        pads = {name: x for name, x in layers.items() if x[0] == "pad"}
+        return pads, {
+            name: x[3]
+            for name, x in layers.items()
+            if x[0] != "pad" and x[3] != "same"
+        }
+
+    names = [f"conv{level}_block1_{place}" for level in (3, 4)]
+    assert paddings("plain") == (
+        {f"{name}_pad": ("pad", 1) for name in names},
+        {f"{name}_conv": "valid" for name in names},
+    )
+    # Not in front of its attention.
+    assert paddings("aw") == (
+        {},
+        {f"{name}_conv": "symmetric" for name in names},
+    )
 
 
 def test_attention_of_stages_and_after_blocks():
@@ -180,6 +215,7 @@ def test_stages_that_cannot_be_planned(arguments):
     "blocks",
     [
         {"shortcut": "none"},
+        {"padding": "valid"},
         {"attention_after": {"conv2_block2": "se"}},
         {"attention_after": {"conv5_block1": "se"}},
     ],

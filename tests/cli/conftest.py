@@ -8,12 +8,12 @@ from PIL import Image
 
 from aw_keras import AWConv2D
 from aw_keras.applications import registry
-from aw_keras.applications.preprocessing import CIFAR, CIFAR_CLASSES
+from aw_keras.applications.datasets import CIFAR10
 from aw_keras.cli import catalogue, main
 
 NAME = "TinyNet"
-CLASSES = len(CIFAR_CLASSES["cifar10"])
-BEST = CIFAR_CLASSES["cifar10"].index("ship")
+CLASSES = CIFAR10.classes
+BEST = CIFAR10.class_names.index("ship")
 
 
 def tiny(weights=None, classes=CLASSES, conv=AWConv2D):
@@ -44,7 +44,7 @@ def tiny_net(monkeypatch):
         family="tests",
         input_shape=(8, 8, 3),
         classes=CLASSES,
-        preprocessing=CIFAR["cifar10"],
+        preprocessing=CIFAR10.preprocessing,
         papers=(),
         weights=("cifar10",),
         results={"cifar10": 0.875},
@@ -62,6 +62,13 @@ def files(tmp_path_factory):
     pixels = rng.integers(0, 256, (12, 20, 3), "uint8")
     Image.fromarray(pixels).save(folder / "noise.png")
     Image.fromarray(pixels[..., 0]).save(folder / "grey.jpg")
+    wide = pixels[..., 0].astype("uint16") * 257
+    Image.fromarray(wide).save(folder / "wide.png")
+    Image.fromarray(pixels[..., 0]).save(folder / "narrow.png")
+    Image.fromarray(pixels[..., 0].astype("float32")).save(folder / "scan.tif")
+    (folder / "script.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    )
     (folder / "broken.png").write_bytes(
         (folder / "noise.png").read_bytes()[:200]
     )

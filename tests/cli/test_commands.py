@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from aw_keras import AWConv2D, exporting
-from aw_keras.applications import list_models
-from aw_keras.applications.preprocessing import CIFAR_CLASSES
-from aw_keras.cli import catalogue, networks
+from aw_keras.applications import create_model, list_models
+from aw_keras.applications.datasets import CIFAR10
+from aw_keras.cli import catalogue
 from aw_keras.cli.commands import benchmark, doctor
 from aw_keras.cli.main import COMMANDS
 from aw_keras.weights import released, store
@@ -57,12 +57,35 @@ def test_list(tiny_net, run, run_json):
     assert run_json("list", "attention*", "--pretrained") == []
 
 
+def test_list_weights_of_others(tiny_net, run, run_json):
+    """`results` has the accuracy of those that match, and of no others."""
+    for pattern in ("timm/*", "cifar10", "*/*a2_in1k"):
+        found = run_json("list", "resnet*", "--pretrained", pattern)
+        assert [network["name"] for network in found] == (
+            list_models("resnet*", pretrained=pattern)
+        )
+    found = run_json("list", "seresnet50", "--pretrained", "*/*.ra2_in1k")
+    assert [network["name"] for network in found] == [
+        "SEResNet50",
+        "AWSEResNet50",
+    ]
+    for network in found:
+        assert network["weights"] == ["timm/seresnet50.ra2_in1k"]
+        assert network["results"] == {"timm/seresnet50.ra2_in1k": 0.8026}
+    (found,) = run_json("list", "tiny", "--pretrained", "c*")
+    assert (found["weights"], found["results"]) == (
+        ["cifar10"],
+        {"cifar10": 0.875},
+    )
+    assert run_json("list", "tiny", "--pretrained", "timm/*") == []
+    code, out, _ = run("list", "awresnet20", "--pretrained", "*ter/resnet20")
+    assert code == 0 and "91." in out
+    assert_fits(out)
+
+
 def test_what_is_known_without_keras_is_what_the_library_has():
     """If not: `python -m aw_keras.cli.catalogue`."""
     assert catalogue.PATH.read_text("utf-8") == catalogue.text()
-    assert tuple(networks._preprocessings()) == networks.PREPROCESSINGS
-    for dataset, names in CIFAR_CLASSES.items():
-        assert networks._CLASSES[dataset] == len(names)
 
 
 def test_summary(run, run_json):
@@ -95,12 +118,17 @@ def test_predict_with_released_weights(tiny_net, run, run_json):
 
 
 def test_predict_is_what_the_model_says_of_the_middle(run_json):
-    """Of 20 x 12 pixels the middle 12 x 12, resized, from -1 to 1."""
+    """20 x 12 pixels become 13 x 8, of which it is 8 x 8, from -1 to 1."""
     model = keras.saving.load_model("aw.keras")
     with Image.open("noise.png") as image:
-        middle = (4, 0, 16, 12)
-        pixels = image.resize((8, 8), Image.Resampling.BILINEAR, middle)
-    pixels = np.asarray(pixels)
+        channels = [
+            # Without rounding, which Pillow does in bytes.
+            channel.convert("F")
+            .resize((13, 8), Image.Resampling.BILINEAR)
+            .crop((2, 0, 10, 8))
+            for channel in image.split()
+        ]
+    pixels = np.stack(list(map(np.asarray, channels)), axis=-1)
     expected = model.predict_on_batch(pixels[None] / np.float32(127.5) - 1)[0]
     found = run_json(
         *("predict", "aw.keras", "noise.png"),
@@ -114,6 +142,25 @@ def test_predict_is_what_the_model_says_of_the_middle(run_json):
     np.testing.assert_allclose(
         [scores[i] for i in range(10)], expected, rtol=1e-4
     )
+
+
+def test_predict_of_16_bits_is_that_of_8(run_json):
+    found = run_json(
+        *("predict", "aw.keras", "wide.png", "narrow.png"),
+        *("--preprocessing", "unit"),
+    )
+    wide, narrow = (image["predictions"] for image in found["images"])
+    assert wide == narrow
+
+
+def test_grey_networks(run_json, tmp_path):
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Dense(2)(keras.layers.Flatten()(image))
+    path = tmp_path / "grey.keras"
+    keras.Model(image, x).save(path)
+    arguments = (path, "noise.png", "--preprocessing")
+    found = run_json("predict", *arguments, "unit")
+    assert len(found["images"][0]["predictions"]) == 2
 
 
 def test_predict_with_weights_of_ones_own(tiny_net, run_json):
@@ -195,6 +242,38 @@ def test_convert(run, run_json, tmp_path):
     assert out.read_bytes() == written
     assert run("convert", "plain.keras", out, "--force")[0] == 0
     assert out.read_bytes() != written
+
+
+def test_convert_weights(run_json, tmp_path):
+    """Of PyTorch, which say what they are of, and of a network that is said."""
+    from tests.weights.peers import CIFARNet, compute, randomised, torch
+
+    module = randomised(CIFARNet(projection=True))
+    torch.save(module.state_dict(), tmp_path / "in.pth")
+    found = run_json("convert", tmp_path / "in.pth", tmp_path / "1.keras")
+    assert len(found["converted"]) == 7
+    assert "with padding='symmetric', shortcut='projection'" in found["weights"]
+    (image,) = run_json(
+        *("predict", tmp_path / "in.pth", "noise.png"),
+        *("--preprocessing", "cifar10", "--top", 1),
+    )["images"]
+    assert image["predictions"][0]["class"] in CIFAR10.class_names
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3))
+    images = images.astype("float32")
+    expected = np.exp(compute(module, images))
+    np.testing.assert_allclose(
+        keras.saving.load_model(tmp_path / "1.keras")(images),
+        expected / expected.sum(-1, keepdims=True),
+        atol=1e-4,
+    )
+    path = tmp_path / "in.weights.h5"
+    create_model("ResNet20", classes=7).save_weights(path)
+    found = run_json(
+        *("convert", path, tmp_path / "2.keras", "--network", "resnet20"),
+    )
+    assert len(found["converted"]) == 19
+    model = keras.saving.load_model(tmp_path / "2.keras")
+    assert model.output_shape == (None, 7)
 
 
 def test_convert_leaves_nothing_half_written(run, tmp_path, monkeypatch):

@@ -91,6 +91,7 @@ def test_round_trip_of_the_config():
         "aw_stages": [4, 5],
         "reduction": 8,
         "stride_in_3x3": True,
+        "padding": "symmetric",
         "activation": "swish",
         "use_sync_bn": True,
         "norm_momentum": 0.95,

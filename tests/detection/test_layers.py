@@ -22,6 +22,7 @@ CONVOLUTIONS = [
     {"strides": 2, "padding": "same", "activation": "relu"},
     {"dilation_rate": 2, "use_bias": False},
     {"padding": "same", "groups": 2},
+    {"strides": 2, "padding": "symmetric"},
 ]
 
 

@@ -16,6 +16,7 @@ from aw_keras.detection import predict
 from aw_keras.detection.annotations import read_voc
 from aw_keras.detection.export import export
 from aw_keras.detection.prepare import prepare
+from aw_keras.image_files import read_image
 from tests.detection import pictures
 
 pytestmark = pytest.mark.slow
@@ -164,12 +165,12 @@ def test_predictions_are_drawn(exported, tmp_path, capsys):
     with Image.open(tmp_path / "out/image.png") as picture:
         assert picture.width == pictures.WIDTH
         whole = np.asarray(picture)[: pictures.HEIGHT]
-        assert not np.array_equal(whole, predict.read_image(image))
+        assert not np.array_equal(whole, read_image(image))
     predict.main([*arguments, "--least-score", "1.1"])
     assert capsys.readouterr().out == ""
     with Image.open(tmp_path / "out/image.png") as picture:
         whole = np.asarray(picture)[: pictures.HEIGHT]
-        assert np.array_equal(whole, predict.read_image(image))
+        assert np.array_equal(whole, read_image(image))
 
 
 def test_what_cannot_be_predicted(exported, tmp_path, capsys):
@@ -177,7 +178,7 @@ def test_what_cannot_be_predicted(exported, tmp_path, capsys):
     text = tmp_path / "image.jpg"
     text.write_text("no image")
     assert predict.main([str(exported), str(text), *out]) == 2
-    assert "readable image. Received: " in capsys.readouterr().err
+    assert f"Received: {text} (none of BMP" in capsys.readouterr().err
     with pytest.raises(ValueError, match="exported detector.*path="):
         predict.main([str(tmp_path), str(text), *out])
     with pytest.raises(ValueError, match="different names"):

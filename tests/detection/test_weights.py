@@ -103,6 +103,35 @@ def test_variants_cross(name, arguments, tmp_path):
     np.testing.assert_allclose(features / scale, expected / scale, atol=1e-5)
 
 
+def test_weights_of_pytorch(tmp_path):
+    """Exactly, in a backbone that pads and strides as they need."""
+    from tests.weights.peers import peer, randomised, stage_outputs, torch
+
+    module = randomised(peer("timm").create_model("resnet18"))
+    path = tmp_path / "resnet18.pth"
+    torch.save(module.state_dict(), path)
+    with pytest.raises(ValueError, match="padding='symmetric'"):
+        load_backbone(make_backbone(attention=None), path)
+    backbone = make_backbone(attention=None, padding="symmetric")
+    receipt = load_backbone(backbone, path)
+    assert receipt.left == ("predictions",)
+    assert receipt.arguments == {"padding": "symmetric"}
+    images = np.random.default_rng(0).normal(size=(2, *SHAPE))
+    images = images.astype("float32")
+    features = backbone(images).values()
+    for maps, expected in zip(
+        features, stage_outputs(module, images), strict=True
+    ):
+        assert np.ptp(expected) > 0.1
+        np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-4)
+
+    save_backbone(backbone, tmp_path / "saved.weights.h5")
+    again = make_backbone(attention=None, padding="symmetric")
+    load_backbone(again, tmp_path / "saved.weights.h5")
+    for value, expected in zip(values(again), values(backbone), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
 def test_images_of_other_channels_are_adapted_on_request(classifier):
     _, path = classifier
     specs = tf_keras.layers.InputSpec(shape=[None, 64, 32, 1])

@@ -8,7 +8,6 @@ import pytest
 
 import aw_keras
 from aw_keras.applications import get_entry
-from aw_keras.applications.imagenet_resnet import preprocess_input
 from tests.applications.networks import predict, randomise
 from tests.exporting.artifacts import Artifact
 
@@ -33,17 +32,18 @@ def test_all_arguments_arrive(tmp_path):
     model = randomise(keras.Model(image, x))
     model.compile("sgd", "mse")
     images = np.random.default_rng(0).integers(0, 256, (40, 9, 8, 3), "uint8")
+    preprocessing = get_entry("ResNet50").preprocessing
     aw_keras.export(
         model,
         tmp_path / "artifact",
         "litert",
-        preprocessing=get_entry("ResNet50").preprocessing,
+        preprocessing=preprocessing,
         class_names=list("abcdefgh"),
         precision="int8",
         representative_data=images,
     )
     artifact = Artifact("litert", tmp_path / "artifact")
-    expected = predict(model, preprocess_input(images))
+    expected = predict(model, preprocessing.inputs(model, images))
     error = np.abs(artifact(images)["scores"] - expected).max()
     assert 0 < error < 0.05 * np.ptp(expected)
     assert artifact.per_sample_convolutions() == []

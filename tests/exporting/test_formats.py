@@ -9,9 +9,9 @@ import pytest
 
 import aw_keras
 from aw_keras import artifacts
-from aw_keras.applications import feature_pyramid, get_entry
+from aw_keras.applications import feature_pyramid, from_pytorch, get_entry
+from aw_keras.applications.datasets import preprocess_cifar
 from aw_keras.applications.imagenet_resnet import preprocess_input
-from aw_keras.applications.preprocessing import preprocess_cifar
 from aw_keras.ops.convolution import per_sample_conv2d
 from tests.applications.networks import SMALL, predict, randomise
 from tests.exporting.artifacts import Artifact, size
@@ -70,8 +70,7 @@ def test_bytes_of_any_size(format, kind, tmp_path):
     aw_keras.export(network(kind), path, format, preprocessing=CIFAR)
     artifact = Artifact(format, path)
     images = image_bytes(7, 45, 61, 3)
-    resized = keras.ops.image.resize(images.astype("float32"), (32, 32))
-    close(artifact, images, predict(network(kind), preprocess_cifar(resized)))
+    close(artifact, images, predict(network(kind), CIFAR(images)))
     images = image_bytes(7, 32, 32, 3)
     close(artifact, images, predict(network(kind), preprocess_cifar(images)))
     assert artifact.per_sample_convolutions() == []
@@ -85,6 +84,7 @@ def all_convolutions():
     x = layer(12, 3, strides=2, implementation="grouped")(x)
     x = layer(8, (2, 3), padding="same", groups=4, implementation="loop")(x)
     x = layer(8, 2, dilation_rate=2)(x)
+    x = layer(8, 3, strides=2, padding="symmetric", groups=2)(x)
     x = layer(8, 1)(x)
     x = aw_keras.AWDepthwiseConv2D(3, padding="same")(x)
     kernels = keras.layers.Dense(8 * 10)(x[:, 0, 0])
@@ -107,6 +107,24 @@ def test_every_geometry_whatever_the_layers_name(format, tmp_path):
     assert artifact.per_sample_convolutions() == []
     named = [getattr(layer, "implementation", None) for layer in model.layers]
     assert {"grouped", "loop", "auto"} <= set(named)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_network_of_pytorch(format, tmp_path):
+    """Its padding is not TensorFlow's, and its shortcuts are its own."""
+    from tests.weights.peers import CIFARNet, compute, randomised, torch
+
+    module = randomised(CIFARNet(projection=False))
+    torch.save(module.state_dict(), tmp_path / "network.pth")
+    model = from_pytorch(
+        tmp_path / "network.pth", conv="aw", classifier_activation=None
+    )
+    aw_keras.export(model, tmp_path / "artifact", format)
+    images = np.random.default_rng(2).normal(size=(7, 32, 32, 3))
+    images = images.astype("float32")
+    artifact = Artifact(format, tmp_path / "artifact")
+    close(artifact, images, compute(module, images))
+    assert artifact.per_sample_convolutions() == []
 
 
 def test_the_reader_finds_a_batch_in_groups(tmp_path, monkeypatch):
@@ -164,9 +182,12 @@ def test_int8(tmp_path):
         if kind in dtypes:
             factors = {artifact.dtypes[index].name for index in inputs[:2]}
             dtypes[kind].append(factors)
-    # Every AW-convolution has a product for the pooling, which stays exact,
-    # and one with its kernels.
-    assert dtypes["BATCH_MATMUL"] == 3 * [{"float32"}, {"int8"}]
+    # Two products resize. Every AW-convolution has one for the pooling, which
+    # stays exact, too, and one with its kernels.
+    assert dtypes["BATCH_MATMUL"] == [
+        *2 * [{"float32"}],
+        *3 * [{"float32"}, {"int8"}],
+    ]
     assert dtypes["CONV_2D"] == 6 * [{"int8"}]
 
 
@@ -246,6 +267,10 @@ def test_metadata(format, tmp_path):
         "outputs": {"scores": {"shape": [None, 4], "dtype": "float32"}},
         "class_names": names,
         "preprocessing": {
+            "size": [8, 8],
+            "crop": 1.0,
+            "crop_mode": "center",
+            "interpolation": "bilinear",
             "channels": "RGB",
             "mean": list(CIFAR.mean),
             "deviation": list(CIFAR.deviation),

@@ -14,7 +14,7 @@ import pytest
 
 from aw_keras import export
 from aw_keras.applications import get_entry
-from aw_keras.applications.preprocessing import preprocess_cifar
+from aw_keras.applications.datasets import CIFAR10
 from tests.applications.networks import SMALL, predict, randomise
 
 if keras.backend.backend() != "tensorflow":
@@ -70,11 +70,8 @@ def test_clients_at_once_get_what_predict_gives(url, model):
 
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as clients:
         answers = list(clients.map(post, batches))
-    resized = [
-        keras.ops.image.resize(batch.astype("float32"), (32, 32))
-        for batch in batches
-    ]
-    expected = predict(model, preprocess_cifar(np.concatenate(resized)))
+    inputs = [CIFAR10.preprocessing(batch) for batch in batches]
+    expected = predict(model, np.concatenate(inputs))
     found = [scores for answer in answers for scores in answer["predictions"]]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 

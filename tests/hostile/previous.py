@@ -14,6 +14,7 @@ from keras import layers
 import aw_keras
 from aw_keras import AWConv2D, AWDepthwiseConv2D
 from aw_keras import layers as aw_layers
+from aw_keras.applications.preprocessing import Preprocess, Preprocessing
 from aw_keras.ops import per_sample_conv2d
 from tests.applications.networks import images, predict, randomise
 
@@ -24,6 +25,7 @@ def build():
     """A small model with everything that is registered for files."""
     x = image = keras.Input((9, 8, 3))
     for layer in (
+        Preprocess(Preprocessing(size=(9, 8), crop=0.8), name="preprocess"),
         AWConv2D(8, 3, strides=2, padding="same", activation="relu", name="aw"),
         AWDepthwiseConv2D(3, padding="same", name="aw_depthwise"),
         AWConv2D(8, 1, groups=2, reduction=2, use_bias=False, name="aw_groups"),

@@ -267,3 +267,11 @@ def test_nothing_dangerous_is_called(package):
             if isinstance(node, ast.Attribute):
                 used = {node.attr} - {"eval"}  # Models have it, too.
             assert not used & DANGEROUS, (path, node.lineno)
+            if isinstance(node, ast.Call) and is_torch_load(node.func):
+                arguments = {k.arg: k.value for k in node.keywords}
+                assert arguments["weights_only"].value is True, path
+
+
+def is_torch_load(function):
+    """It unpickles whatever there is, unless it is told not to."""
+    return ast.unparse(function) == "torch.load"

@@ -1,5 +1,6 @@
 """Configs with keys too many, too few, or damaged, and other settings."""
 
+import dataclasses
 import json
 
 import keras
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aw_keras import AWConv2D, AWDepthwiseConv2D
+from aw_keras.applications.preprocessing import Preprocess, Preprocessing
 from aw_keras.cli import networks as cli
 from aw_keras.layers import IdentityShortcut
 from tests.hostile import previous
@@ -22,6 +24,7 @@ REQUIRED = {
     AWConv2D: {"filters": 4, "kernel_size": 3},
     AWDepthwiseConv2D: {"kernel_size": 3},
     IdentityShortcut: {"filters": 4},
+    Preprocess: {"preprocessing": dataclasses.asdict(Preprocessing(size=8))},
 }
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)

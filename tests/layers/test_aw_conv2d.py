@@ -168,6 +168,7 @@ LAYERS = {
     "plain": dict(filters=5, kernel_size=3),
     "same": dict(filters=6, kernel_size=(2, 3), padding="same", groups=2),
     "strided": dict(filters=4, kernel_size=5, strides=2, padding="same"),
+    "symmetric": dict(filters=4, kernel_size=3, strides=2, padding="symmetric"),
     "dilated": dict(filters=4, kernel_size=3, dilation_rate=2, padding="same"),
     "depthwise": dict(filters=8, kernel_size=3, groups=4, reduction=1),
     "pointwise": dict(filters=3, kernel_size=1, use_bias=False),
@@ -274,6 +275,14 @@ def test_config_holds_every_argument():
     by_name = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(by_name) is AWConv2D
     assert by_name.get_config() == config
+
+
+def test_config_of_symmetric_padding():
+    """Which Keras' own layer refuses."""
+    layer = AWConv2D(6, 3, strides=2, padding="SYMMETRIC")
+    assert layer.padding == "symmetric"
+    copy = AWConv2D.from_config(layer.get_config())
+    assert copy.get_config() == layer.get_config()
 
 
 def test_config_survives_a_version_without_the_attention_arguments():

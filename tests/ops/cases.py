@@ -117,13 +117,20 @@ CASES = [
     # More hidden units than groups of the second pointwise convolution.
     Case((5, 5), 10, 4, (3, 3), reduction=2),
     Case((4, 5), 18, 6, (3, 2), reduction=2, groups=2),
+    # Padded on both sides: even and odd sizes, groups, depthwise, even kernel.
+    Case((8, 7), 3, 4, (3, 3), 2, "symmetric"),
+    Case((6, 8), 4, 6, (3, 3), 2, "symmetric", groups=2, data_format=_FIRST),
+    Case((7, 6), 4, 8, (3, 3), 2, "symmetric", groups=4),
+    Case((8, 9), 3, 4, (5, 4), (3, 1), "symmetric"),
+    Case((5, 6), 4, 4, (3, 3), 1, "symmetric", 2),
+    Case((6, 5), 3, 4, (1, 1), 2, "symmetric"),
     # No sample at all.
     Case((5, 6), 3, 4, (3, 3), 2, batch=0),
     Case((5, 6), 4, 4, (1, 1), groups=2, batch=0, data_format=_FIRST),
 ]
 
 #: One case of a kind, for what takes long.
-FEW_CASES = [CASES[i] for i in (1, 3, 4, 5, 11, 17, 24, 28)]
+FEW_CASES = [CASES[i] for i in (1, 3, 4, 5, 11, 17, 24, 28, 29)]
 
 #: The cases of every implementation: all, where nothing has to be compiled.
 IMPLEMENTATION_CASES = CASES if BACKEND == "torch" else FEW_CASES

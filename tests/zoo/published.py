@@ -11,6 +11,7 @@ import pytest
 
 from aw_keras.applications import create_model
 from aw_keras.applications.complexity import multiply_adds, parameters
+from aw_keras.applications.datasets import CIFAR10
 from zoo import publish, table
 from zoo.recipe import Recipe
 
@@ -67,6 +68,7 @@ def made_up_run(folder, model="ResNet20", seed=0, top1=0.8, **changes):
         "parameters": parameters(network(model)),
         "multiply_adds": multiply_adds(network(model)),
         "class_names": "abcdefghij",
+        "preprocessing": dataclasses.asdict(CIFAR10.preprocessing),
         "train_seconds": 600.4,
         "hardware": "1 x CPU",
         "backend": "jax",

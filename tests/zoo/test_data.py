@@ -125,6 +125,21 @@ def test_every_image_becomes_rgb(tmp_path, mode):
     np.testing.assert_array_equal(dataset.x_train[2], np.full((4, 6, 3), 255))
 
 
+@pytest.mark.parametrize("encoded", [False, True])
+def test_16_bits_are_not_white(tmp_path, encoded):
+    """In arrays, and in the crops of images of any size."""
+    grey = np.full((4, 6), 300 * 100, "uint16")
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(grey).save(buffer, "PNG")
+    files = contents(**{"train/dog/0.png": buffer.getvalue()})
+    dataset = load(write_folder(tmp_path, files), encoded)
+    pixels = dataset.x_train[2]
+    if encoded:
+        decoding = pytest.importorskip("zoo.decoding", reason="no TensorFlow")
+        pixels = decoding._decode(dataset.x_train, 2)
+    np.testing.assert_array_equal(pixels, np.full((4, 6, 3), 117))
+
+
 def test_take(tmp_path):
     digits = load("digits")
     some = take(digits, 40, seed=1)

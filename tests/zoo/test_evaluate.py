@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aw_keras.applications import ResNet20
+from aw_keras.applications.preprocessing import Preprocessing
 from tests.zoo import tiny
 from zoo import data, evaluate
 from zoo.recipe import Recipe
@@ -104,10 +105,9 @@ def test_encoded_images(tmp_path):
     dataset = data.load(tmp_path, encoded=True)
 
     class Threshold:
-        input_shape = (None, 8, 8, 3)
-
         def predict(self, images, verbose):
             bright = [np.mean(x) > 120 for batch in images for x in batch]
             return np.eye(2)[np.array(bright, int)]
 
-    assert evaluate.evaluate(Threshold(), dataset)["top1"] == 1
+    eight = Preprocessing(size=8)
+    assert evaluate.evaluate(Threshold(), dataset, eight)["top1"] == 1

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from aw_keras.applications.preprocessing import Preprocessing
 from zoo import data, decoding, pipeline
 from zoo.augment import Augmentation, CropAndFlip
 from zoo.recipe import Recipe
@@ -188,9 +189,26 @@ def test_images_of_any_size_need_a_size(photographs):
 def test_random_crops_differ():
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (50, 40, 3), "uint8")
-    content = encoded(PIL.Image.fromarray(noise), "PNG")
+    twelve = Preprocessing(size=12)
     crops = [
-        decoding.random_crop(content, 12, [0, position]).numpy().tobytes()
+        decoding.random_crop(noise, twelve, (0, position))
         for position in (1, 2, 1)
     ]
+    assert {(crop.shape, crop.dtype.name) for crop in crops} == {
+        ((12, 12, 3), "uint8")
+    }
+    crops = [crop.tobytes() for crop in crops]
     assert crops[0] == crops[2] != crops[1]
+
+
+def test_random_parts_have_the_area_and_the_proportions():
+    boxes = [decoding.random_box(300, 400, (0, n)) for n in range(300)]
+    sizes = [[len(range(400)[part]) for part in box] for box in boxes]
+    areas = np.prod(sizes, axis=1) / (300 * 400)
+    assert 0.07 < areas.min() < 0.12 and 0.8 < areas.max() <= 1
+    ratios = np.array([columns / rows for rows, columns in sizes])
+    assert 0.73 < ratios.min() < 0.77 and 1.3 < ratios.max() < 1.36
+    assert len({(rows.start, columns.start) for rows, columns in boxes}) > 200
+    # What is too long for them is not cut.
+    rows, columns = decoding.random_box(10, 1000, (0, 0))
+    assert (rows, columns) == (slice(10), slice(1000))

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 
+from aw_keras.applications.datasets import CIFAR10
+from aw_keras.applications.preprocessing import Preprocessing
 from aw_keras.weights import loading, manifest, store
 from tests.zoo.published import (
     DATA,
@@ -96,7 +98,9 @@ def test_a_run_becomes_row_curve_weights_and_entry(places, runs, folders):
         licence="Apache-2.0",
         backend="jax",
         hardware="1 x CPU",
+        preprocessing=file.preprocessing,
     )
+    assert Preprocessing(**file.preprocessing) == CIFAR10.preprocessing
     ours, theirs = (
         loading.read(str(weights))
         for weights in (path, folders["ResNet20", 0] / "model.weights.h5")
@@ -262,9 +266,12 @@ def files(released, monkeypatch):
 def test_how_far_accuracies_may_be_off(
     files, monkeypatch, backend, measured, good
 ):
-    monkeypatch.setattr(zoo_check, "_network", lambda *arguments: None)
     monkeypatch.setattr(
-        zoo_check, "evaluate", lambda model, dataset: {"top1": measured}
+        zoo_check, "network_of", lambda *arguments: (None, None)
+    )
+    monkeypatch.setattr(zoo_check, "on_pixels", lambda *arguments: None)
+    monkeypatch.setattr(
+        zoo_check, "evaluate", lambda *arguments: {"top1": measured}
     )
     file = dataclasses.replace(
         files[0], backend=backend or keras.backend.backend()

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_sample_image
 
 from aw_keras.applications import ResNet20
-from aw_keras.applications.preprocessing import CIFAR
+from aw_keras.applications.datasets import CIFAR10
 from tests.applications.networks import images, predict
 from zoo import quantize
 from zoo.data import Dataset
@@ -26,7 +26,7 @@ def patches(count):
 
 def test_accuracy_and_size(network):
     pixels = patches(30)
-    preprocessing = CIFAR["cifar10"]
+    preprocessing = CIFAR10.preprocessing
     labels = predict(on_pixels(network, preprocessing), pixels).argmax(-1)
     wrong = 6
     labels[:wrong] = (labels[:wrong] + 1) % 10

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aw_keras.applications import CIFARResNet, ResNet20
-from aw_keras.applications.preprocessing import CIFAR, IMAGENET
+from aw_keras.applications.datasets import CIFAR10, CIFAR100, IMAGENET
 from aw_keras.weights import loading
 from tests.zoo import tiny
 from zoo import checkpoints, data, network
@@ -49,6 +49,7 @@ def stop_at(step):
 def test_run_leaves_its_files(uninterrupted):
     names = {path.name for path in uninterrupted.iterdir()}
     assert names == {
+        ".lock",
         "checkpoints",
         "log.csv",
         "metrics.json",
@@ -223,13 +224,13 @@ def test_mixed_precision(tmp_path):
 
 def test_normalisation_is_that_of_the_library():
     cifar = Recipe("ResNet20", "../cifar.tar", 1, dataset="cifar100")
-    assert network.preprocessing_for(cifar, None) == CIFAR["cifar100"]
+    assert network.preprocessing_for(cifar, None) == CIFAR100.preprocessing
     dataset = colour_images()
     own = network.preprocessing_for(Recipe("ResNet20", "pets", 1), dataset)
     np.testing.assert_allclose(own.mean, dataset.x_train.mean((0, 1, 2)))
     model = ResNet20(input_shape=(8, 8, 3))
     images = dataset.x_test.astype("float32")
-    for preprocessing in (CIFAR["cifar10"], IMAGENET):
+    for preprocessing in (CIFAR10.preprocessing, IMAGENET.preprocessing):
         step = 1 if preprocessing.channels == "RGB" else -1
         normalised = images[..., ::step] - np.array(preprocessing.mean)
         np.testing.assert_allclose(

@@ -13,14 +13,22 @@ from aw_keras.files import replacing
 EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
 aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
+aw-keras convert seresnet50.safetensors aw_seresnet50.keras
 """
 
 
 def add_arguments(parser):
     parser.add_argument(
-        "source", metavar="IN", help=".keras file of a functional model"
+        "source",
+        metavar="IN",
+        help=".keras file of a functional model, file of PyTorch, or weights",
     )
     parser.add_argument("target", metavar="OUT", help=".keras file to write")
+    parser.add_argument(
+        "--network",
+        metavar="NAME",
+        help="the network that IN has the weights of (for .weights.h5)",
+    )
     parser.add_argument(
         "--where",
         nargs="+",
@@ -39,15 +47,20 @@ def add_arguments(parser):
 
 def run(options):
     _check_target(options)
-    model = networks.load(options.source)
+    if options.network is None:
+        model = networks.load(options.source)
+    else:
+        model = networks.with_weights(options.network, options.source)
     from aw_keras.convert import to_aw
     from aw_keras.layers import AWConv2D
 
     converted = to_aw(model, options.where, reduction=options.reduction)
     with replacing(options.target) as path:
         converted.save(path)
+    receipt = getattr(model, "weights_receipt", None)
     return {
         "written": options.target,
+        "weights": str(receipt) if receipt else None,
         "converted": [
             layer.name
             for layer in converted._flatten_layers()

@@ -47,8 +47,7 @@ def run(options):
     from aw_keras.layers import AWConv2D
 
     model = network.model
-    pixels = images.fit_all(pictures, model)
-    inputs = images.normalise(pixels, network.preprocessing, model)
+    pixels, inputs = images.seen(pictures, network.preprocessing, model)
     scores = predict.outputs(model, inputs)
     best = [first for (first,) in predict.ranked(network, scores, 1)]
     attention = {}

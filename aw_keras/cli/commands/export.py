@@ -54,9 +54,11 @@ def run(options):
     network = networks.open_trained(options)
     data = None
     if pictures:
-        data = images.fit_all(pictures, network.model)
-        if network.preprocessing is None:
-            data = images.normalise(data, None, network.model)
+        arguments = pictures, network.preprocessing, network.model
+        if network.served_preprocessing is None:
+            _, data = images.seen(*arguments)
+        else:
+            data = images.representative(*arguments)
     names = network.class_names()
     from aw_keras import exporting
 
@@ -65,7 +67,7 @@ def run(options):
             network.model,
             options.path,
             format,
-            preprocessing=network.preprocessing,
+            preprocessing=network.served_preprocessing,
             class_names=names,
             precision=options.precision,
             representative_data=data,

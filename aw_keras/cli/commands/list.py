@@ -13,6 +13,7 @@ EXAMPLES = """\
 aw-keras list
 aw-keras list 'awresnet*'
 aw-keras list 50 --pretrained --json
+aw-keras list 50 --pretrained 'timm/*'
 """
 
 
@@ -20,8 +21,11 @@ def add_arguments(parser):
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*")
     parser.add_argument(
         "--pretrained",
-        action="store_true",
-        help="only those that have weights to download",
+        metavar="WEIGHTS",
+        nargs="?",
+        const=True,
+        help="only those that have weights to download, or weights of such "
+        "names: a pattern, of those that others have published too",
     )
 
 
@@ -39,7 +43,35 @@ def run(options):
             "Expected PATTERN to match the name of a network (see aw-keras "
             f"list). Received: PATTERN={options.pattern}"
         )
-    return [n for n in found if n["weights"] or not options.pretrained]
+    if options.pretrained is None:
+        return found
+    if options.pretrained is True:
+        return [network for network in found if network["weights"]]
+    return _with_weights(found, options.pretrained)
+
+
+def _with_weights(networks, pattern):
+    """Those that have weights of such names, and of their weights these."""
+    if not any(_names(network, pattern) for network in catalogue.networks()):
+        raise ValueError(
+            "Expected --pretrained to match names of weights, such as cifar10 "
+            f"or 'timm/*'. Received: --pretrained {pattern}"
+        )
+    return [
+        network | {"weights": names, "results": _results(network, names)}
+        for network in networks
+        if (names := _names(network, pattern))
+    ]
+
+
+def _names(network, pattern):
+    names = [*network["weights"], *network["published"]]
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _results(network, names):
+    known = network["results"] | network["published"]
+    return {name: known[name] for name in names if name in known}
 
 
 def show(networks):

@@ -79,8 +79,7 @@ def _read_what_can_be(paths):
 def score(network, image):
     """The outputs for one image, an array `(classes,)`."""
     model = network.model
-    pixels = images.fit(image, model)[None]
-    inputs = images.normalise(pixels, network.preprocessing, model)
+    inputs = network.preprocessing.inputs(model, image[None])
     return outputs(model, inputs)[0]
 
 

@@ -88,11 +88,14 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
 
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
+    padding = geometry.padding.upper()
+    if padding == "SYMMETRIC":
+        padding = geometry.pads(x.shape[1:3])
     return lax.conv_general_dilated(
         x,
         kernel,
         geometry.strides,
-        geometry.padding.upper(),
+        padding,
         rhs_dilation=geometry.dilation_rate,
         dimension_numbers=_LAYOUT,
         feature_group_count=x.shape[-1] // kernel.shape[-2],

@@ -66,13 +66,18 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
 
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
+    padding = geometry.padding.upper()
+    if padding == "SYMMETRIC":
+        # Explicit padding has no gradient in groups on a CPU.
+        x = tf.pad(x, ((0, 0), *geometry.pads(x.shape[1:3]), (0, 0)))
+        padding = "VALID"
     if _suits_depthwise(geometry, x, kernel):
         height, width = geometry.kernel_size
         return tf.nn.depthwise_conv2d(
             x,
             tf.reshape(kernel, (height, width, tf.shape(x)[-1], -1)),
             strides=(1, *geometry.strides, 1),
-            padding=geometry.padding.upper(),
+            padding=padding,
         )
     # Not tf.nn.convolution: it dilates through space-to-batch, which corrupts
     # memory where the number of channels is unknown.
@@ -80,7 +85,7 @@ def convolve(geometry, x, kernel):
         x,
         kernel,
         strides=geometry.strides,
-        padding=geometry.padding.upper(),
+        padding=padding,
         dilations=geometry.dilation_rate,
     )
 

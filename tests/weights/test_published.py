@@ -1,0 +1,182 @@
+"""Files that others have published: what is known, and where they are."""
+
+import hashlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from aw_keras.applications import AWResNet20, ResNet20, get_entry, list_models
+from aw_keras.weights import manifest, published, store
+from tests.weights.peers import (
+    CIFARNet,
+    compute,
+    images,
+    peer,
+    randomised,
+    torch,
+)
+
+
+def test_names_and_networks():
+    names = [file.name for file in published()]
+    assert len({*names}) == len(names) == 67
+    for file in published():
+        entry = get_entry(file.architecture)
+        assert entry.name == file.architecture
+        assert entry.input_shape == (file.size, file.size, 3)
+        assert file in published(architecture=entry.name)
+        assert file in published(architecture=f"AW{entry.name}")
+        assert file.hub or file.url
+        assert 60 < file.top1 < 95 and 0.8 < file.crop <= 1
+        if file.url:
+            assert f"-{file.sha256_prefix}." in file.url
+        if file.sha256:
+            assert file.sha256.startswith(file.sha256_prefix)
+        assert file.licence in {"Apache-2.0", "BSD-3-Clause", "BSD-2-Clause"}
+    assert not published(architecture="CBAMResNet50")
+    assert not [name for name in names if "fb_" in name]
+
+
+def test_networks_that_have_weights_of_others():
+    assert list_models(pretrained="akamaster/*") == [
+        f"{prefix}ResNet{depth}"
+        for depth in (20, 32, 44, 56, 110)
+        for prefix in ("", "AW")
+    ]
+    assert list_models("*50", pretrained="timm/*.ra2_in1k") == [
+        "SEResNet50",
+        "AWSEResNet50",
+    ]
+    assert "ResNet20" in list_models(pretrained="cifar10")
+    assert list_models(pretrained="nobody/*") == []
+
+
+def test_preprocessing_of_timm():
+    """Size and crop are one of the two that timm has for each."""
+    timm = peer("timm")
+    for file in published("timm/*"):
+        known = timm.get_pretrained_cfg(file.hub.removeprefix("timm/"))
+        assert known.architecture == file.architecture.lower()
+        assert known.hf_hub_id == file.hub
+        assert (known.url or None) == file.url
+        assert known.license == file.licence.lower()
+        assert known.interpolation == file.interpolation
+        sizes = [(known.input_size[1], known.crop_pct)]
+        if known.test_input_size:
+            crop = known.test_crop_pct or known.crop_pct
+            sizes.append((known.test_input_size[1], crop))
+        assert (file.size, file.crop) in sizes
+        for ours, theirs in (
+            (file.mean, known.mean),
+            (file.deviation, known.std),
+        ):
+            np.testing.assert_allclose(ours, 255 * np.array(theirs))
+
+
+@pytest.fixture
+def module():
+    return randomised(CIFARNet(projection=False, blocks=3))
+
+
+@pytest.fixture
+def caches(tmp_path, monkeypatch):
+    """Folders of each cache, all empty."""
+    for name in ("XDG_CACHE_HOME", "HF_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return {
+        "keras": tmp_path / "keras" / "models",
+        "torch": tmp_path / "torch" / "hub" / "checkpoints",
+        "hub": tmp_path / "hub",
+    }
+
+
+def write(module, folder, monkeypatch, **changes):
+    """A published file with this network in a cache."""
+    folder.mkdir(parents=True)
+    path = folder / "file.th"
+    torch.save(module.state_dict(), path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    (file,) = published("akamaster/resnet20")
+    facts = vars(file) | {
+        "name": "someone/small",
+        "url": f"https://example.org/small-{sha256[:8]}.th",
+        "sha256": None,
+        "mean": (0.5, 1.0, 1.5),
+        "sha256_prefix": sha256[:8],
+    }
+    path = path.rename(folder / f"small-{sha256[:8]}.th")
+    file = manifest.PublishedFile(**facts | changes)
+    monkeypatch.setattr(manifest, "_peers", lambda: (file,))
+    return path
+
+
+@pytest.mark.parametrize("cache", ["keras", "torch"])
+@pytest.mark.parametrize("build", [ResNet20, AWResNet20])
+def test_weights_by_name(build, cache, module, caches, monkeypatch):
+    path = write(module, caches[cache], monkeypatch)
+    model = build(weights="someone/small", classifier_activation=None)
+    assert model.weights_receipt.path == str(path)
+    assert model.weights_receipt.preprocessing == {
+        **{"size": 32, "crop": 1.0, "interpolation": "bilinear"},
+        **{"channels": "RGB", "mean": (0.5, 1.0, 1.5)},
+        "deviation": (58.395, 57.12, 57.375),
+    }
+    x = images(2, 32, 32, 3)
+    found = keras.ops.convert_to_numpy(model(x, training=False))
+    np.testing.assert_allclose(found, compute(module, x), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("sha256", [None, "0" * 64])
+def test_a_file_with_another_hash(sha256, module, caches, monkeypatch):
+    path = write(module, caches["torch"], monkeypatch, sha256=sha256)
+    if sha256 is None:
+        path.write_bytes(b"?")
+    with pytest.raises(
+        ValueError, match=f"begins with.*{re.escape(str(path))}"
+    ):
+        ResNet20(weights="someone/small")
+
+
+def test_the_cache_of_the_hub(caches, tmp_path):
+    (file,) = published("timm/seresnet50.a1_in1k")
+    folder = caches["hub"] / "models--timm--seresnet50.a1_in1k"
+    blob = folder / "blobs" / hashlib.sha256(b"weights").hexdigest()
+    link = folder / "snapshots" / "1a2b" / "model.safetensors"
+    for path in (blob, link):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(b"weights")
+    link.symlink_to(blob)
+    assert store.locate(file) == str(link)
+    assert store.resolve(file.name, "AWSEResNet50") == str(link)
+    assert store.resolve(file.name, "AWResNet50") == file.name
+    blob.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=blob.name):
+        store.locate(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("akamaster/resnet32", "which are those of ResNet32"),
+        (
+            "akamaster/resnet2",
+            "no such file; did you mean .*akamaster/resnet20 ",
+        ),
+    ],
+)
+def test_names_of_other_networks(name, message):
+    with pytest.raises(ValueError, match=f"weights={name} for.*{message}"):
+        ResNet20(weights=name)
+
+
+def test_files_that_are_nowhere(caches):
+    with pytest.raises(ConnectionError, match="download it from https://.*hub"):
+        ResNet20(weights="akamaster/resnet20")
+    (file,) = published("timm/resnet34.ra4*")
+    with pytest.raises(ConnectionError, match="https://huggingface.co/timm/"):
+        store.locate(file)
