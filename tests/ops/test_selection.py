@@ -9,6 +9,7 @@ import pytest
 
 from aw_keras import ops
 from aw_keras.ops import selection
+from aw_keras.ops.backends import active
 from aw_keras.ops.convolution import convolution_geometry
 from aw_keras.ops.implementations import TABLE
 from tests.backends import BACKEND, run
@@ -43,7 +44,9 @@ def chosen(monkeypatch):
 
     def convolve(**keywords):
         ran.clear()
-        # A new function: nothing that was traced before is used again.
+        # A new function, and nothing that was traced before is used again.
+        if hasattr(active, "_traced"):
+            active._traced.cache_clear()
         run(
             lambda x, kernels: ops.per_sample_conv2d(
                 x, kernels, padding="same", **keywords
