@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from aw_keras.applications import create_model, datasets, get_entry
-from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.preprocessing import Preprocessing
 
 #: What the names of the weights begin with that kernel attention is computed
 #: from.

@@ -26,6 +26,7 @@ import tempfile
 from aw_keras.applications import create_model
 from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import manifest
 from zoo import pages, table
 from zoo.recipe import Recipe
@@ -53,7 +54,7 @@ class Run:
         folder: `pathlib.Path`.
         dataset: Name of the data set.
         classes: Number of its classes.
-        preprocessing: What images went through, a dict.
+        preprocessing: `Preprocessing` that images went through.
         row: `zoo.table.Row`.
         curve: Text of the learning curve, as CSV.
     """
@@ -61,7 +62,7 @@ class Run:
     folder: pathlib.Path
     dataset: str
     classes: int
-    preprocessing: dict
+    preprocessing: Preprocessing
     row: table.Row
     curve: str
 
@@ -101,7 +102,7 @@ def read_run(folder):
         folder,
         metrics["dataset"],
         len(metrics["class_names"]),
-        metrics["preprocessing"],
+        Preprocessing(**metrics["preprocessing"]),
         _row(metrics),
         curve,
     )

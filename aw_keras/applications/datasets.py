@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 from keras.applications import imagenet_utils
 
-from aw_keras.applications.preprocessing import Preprocessing
-from aw_keras.applications.topology import check_choice
+from aw_keras.ops.validation import check_choice
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights.download import by_keras
 
 

@@ -1,11 +1,13 @@
 """The weights that `keras.applications` has for ImageNet, as a warm start."""
 
+import dataclasses
 import os
 import tempfile
 
 import keras
 
 from aw_keras.applications import topology
+from aw_keras.applications.datasets import IMAGENET
 from aw_keras.weights import loading
 from aw_keras.weights.download import by_keras
 from aw_keras.weights.warm_start import add_attention
@@ -39,7 +41,11 @@ def warm_start(model, adapt, *, peer, include_top):
     _fold_biases(source)
     add_attention(source, model)
     path = f"keras.applications.{peer}(weights='imagenet')"
-    return loading.fill(model, source, path, adapt)
+    return dataclasses.replace(
+        loading.fill(model, source, path, adapt),
+        dataset=IMAGENET.name,
+        preprocessing=IMAGENET.preprocessing,
+    )
 
 
 def _peer_variables(peer, include_top):

@@ -5,8 +5,8 @@ import fnmatch
 import types
 from collections.abc import Callable, Mapping
 
-from aw_keras.applications.preprocessing import Preprocessing
-from aw_keras.applications.topology import check_choice
+from aw_keras.ops.validation import check_choice
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.suggestions import did_you_mean
 from aw_keras.weights import manifest
 
@@ -54,24 +54,28 @@ class Entry:
         Example:
 
         >>> from aw_keras.applications import get_entry
-        >>> get_entry("ResNet50").preprocessing_of("imagenet").channels
+        >>> entry = get_entry("ResNet50")
+        >>> entry.preprocessing_of("imagenet").channels
         'BGR'
+        >>> entry.preprocessing_of("timm/resnet50.a1_in1k").interpolation
+        'bicubic'
 
         Args:
-            weights: One of `weights`.
+            weights: One of `weights`, or a name of `aw_keras.weights.published`
+                of this network.
 
         Returns:
-            The `Preprocessing` that the file says; for one that does not, and
-            for weights of `keras.applications`, that of the network.
+            The `Preprocessing` that is known of the file; where it is not,
+            and for weights of `keras.applications`, that of the network.
 
         Raises:
             ValueError: If there are no such weights.
         """
-        check_choice("weights", weights, self.weights)
-        file = manifest.newest(self.name).get(weights)
-        if file is None or file.preprocessing is None:
+        file = manifest.named(weights, self.name)
+        if file is None:
+            check_choice("weights", weights, self.weights)
             return self.preprocessing
-        return Preprocessing(**file.preprocessing)
+        return file.preprocessing or self.preprocessing
 
 
 def register(entry):

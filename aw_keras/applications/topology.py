@@ -10,7 +10,9 @@ in front is the level of a stage.
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Protocol
+
+from aw_keras.ops.validation import check_choice
 
 CONVOLUTIONS = ("plain", "aw")
 SHORTCUTS = ("identity", "centered", "projection")
@@ -284,12 +286,3 @@ def _narrowed(convs, aw_stages, levels):
         conv if level in aw_stages else "plain"
         for level, conv in zip(levels, convs)
     ]
-
-
-def check_choice(argument: str, value: Any, choices):
-    """Raises a ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(
-            f"Expected `{argument}` to be one of {list(choices)}. "
-            f"Received: {argument}={value}"
-        )

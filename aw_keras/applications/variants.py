@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import types
 
-from aw_keras.applications.registry import Entry, register
+from aw_keras.applications.registry import Entry, get_entry, register
 from aw_keras.weights import manifest, store
 
 #: What every residual network is offered with: the prefix of its name, how
@@ -130,7 +130,9 @@ def variant(general, name, summary, fixed, defaults):
         model = general(**fixed, **bound.arguments)
         if file := manifest.named(weights, name):
             model.weights_receipt = dataclasses.replace(
-                model.weights_receipt, preprocessing=file.preprocessing
+                model.weights_receipt,
+                dataset=file.dataset,
+                preprocessing=get_entry(name).preprocessing_of(weights),
             )
         return model
 

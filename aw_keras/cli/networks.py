@@ -34,10 +34,10 @@ DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
 --pretrained), or with yours (--weights PATH), or a .keras file, or a file of
 PyTorch with a ResNet of timm, torchvision, akamaster or chenyaofo. How images
-have to be preprocessed is known for released weights only; for others say
---preprocessing, that of a data set: {", ".join(catalogue.datasets())}; or
-signed (-1 to 1), unit (0 to 1), or none (0 to 255 as they are, for a network
-that does it itself).
+have to be preprocessed is known for weights that have a name, and what is usual
+is done for files of PyTorch; for others say --preprocessing, that of a data
+set: {", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or
+none (0 to 255 as they are, for a network that does it itself).
 """
 
 
@@ -48,19 +48,23 @@ class Network:
     Attributes:
         model: `keras.Model`.
         weights: Where its weights come from, for people.
-        dataset: One of `PREPROCESSINGS`, for people.
+        kind: What the preprocessing is, for people: one of `PREPROCESSINGS`,
+            or the weights that it is that of.
         preprocessing: `Preprocessing`.
+        dataset: Name of the data set of its classes, if it is one of those
+            that are known.
     """
 
     model: Any
     weights: str
-    dataset: str
+    kind: str
     preprocessing: Any
+    dataset: str
 
     @property
     def served_preprocessing(self):
         """What an export does itself: `None` if the network does it."""
-        return None if self.dataset == "none" else self.preprocessing
+        return None if self.kind == "none" else self.preprocessing
 
     def class_names(self):
         """Names of the classes, or `None` if they are not known.
@@ -81,7 +85,7 @@ class Network:
 def _preprocessing(kind):
     """The `Preprocessing` of one of `PREPROCESSINGS`."""
     from aw_keras.applications.datasets import DATASETS
-    from aw_keras.applications.preprocessing import Preprocessing
+    from aw_keras.preprocessing import Preprocessing
 
     if kind in DATASETS:
         return DATASETS[kind].preprocessing
@@ -163,30 +167,42 @@ def open_trained(options):
                 f"Received: MODEL={options.model}, which has its own"
             )
         _check_file(options.model)
-        dataset = _said(options, options.model)
-        return Network(
-            load(options.model),
-            options.model,
-            dataset,
-            _preprocessing(dataset),
-        )
+        _check_said(options, options.model)
+        return _network(options, load(options.model), options.model)
     entry = _known(options.model)
     weights = options.weights or _released(entry)
-    known = weights in entry["weights"]
-    if not known:
+    if weights in (*entry["weights"], *entry["published"]):
+        model = _with_named(entry["name"], weights)
+    else:
         _check_weights(weights, entry)
-        _said(options, weights)
+        _check_said(options, weights)
+        model = with_weights(entry["name"], weights)
+    return _network(options, model, weights)
+
+
+def _with_named(name, weights):
+    """The network of a name with weights of a name."""
     from aw_keras.applications import create_model, get_entry
     from aw_keras.applications.datasets import DATASETS
+    from aw_keras.weights import manifest
 
-    classes = DATASETS[weights].classes if known else _classes_in(weights)
+    file = manifest.named(weights, name)
+    known = DATASETS[file.dataset] if file else get_entry(name)
     with _downloads():
-        model = create_model(entry["name"], weights=weights, classes=classes)
-    kind = options.preprocessing
-    if kind:
-        return Network(model, weights, kind, _preprocessing(kind))
-    preprocessing = get_entry(entry["name"]).preprocessing_of(weights)
-    return Network(model, weights, weights, preprocessing)
+        return create_model(name, weights=weights, classes=known.classes)
+
+
+def _network(options, model, weights):
+    """A `Network`, with what is known of its weights unless told otherwise."""
+    receipt = getattr(model, "weights_receipt", None)
+    dataset = receipt and receipt.dataset
+    if kind := options.preprocessing:
+        preprocessing = _preprocessing(kind)
+    else:
+        preprocessing = receipt.preprocessing
+        usual = suffixes.is_pytorch(weights)
+        kind = f"usual for {dataset}" if usual else weights
+    return Network(model, weights, kind, preprocessing, dataset or kind)
 
 
 def _is_path(source):
@@ -240,14 +256,13 @@ def _check_file(path):
         )
 
 
-def _said(options, weights):
-    if options.preprocessing is None:
+def _check_said(options, weights):
+    if options.preprocessing is None and not suffixes.is_pytorch(weights):
         raise ValueError(
             "Expected --preprocessing, one of "
             f"{', '.join(PREPROCESSINGS)}: what images went through in "
             f"training is not known. Received: weights={weights}"
         )
-    return options.preprocessing
 
 
 def _released(entry):
@@ -271,6 +286,7 @@ def _check_weights(weights, entry):
         raise ValueError(
             f"Expected --weights to be {known} for {entry['name']}. "
             f"Received: --weights {weights}"
+            + did_you_mean(weights, [*entry["weights"], *entry["published"]])
         )
 
 

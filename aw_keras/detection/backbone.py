@@ -15,6 +15,7 @@ from tf_keras import layers
 
 from aw_keras.applications import topology
 from aw_keras.detection.layers import CBAM, AWConv2D, SqueezeExcite
+from aw_keras.ops.validation import check_choice
 
 _STRIDES = 32
 _ATTENTIONS = (None, "se", "cbam")
@@ -218,8 +219,8 @@ class AWResNet(tf_keras.Model):
         bias_regularizer=None,
         **kwargs,
     ):
-        topology.check_choice("model_id", model_id, topology.DEPTHS)
-        topology.check_choice("attention", attention, _ATTENTIONS)
+        check_choice("model_id", model_id, topology.DEPTHS)
+        check_choice("attention", attention, _ATTENTIONS)
         input_specs = _image_specs(input_specs)
         kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
         bias_regularizer = tf_keras.regularizers.get(bias_regularizer)

@@ -15,8 +15,8 @@ import tempfile
 import keras
 import numpy as np
 
-from aw_keras.applications.preprocessing import Preprocessing
 from aw_keras.exporting.request import Request
+from aw_keras.preprocessing import Preprocessing
 
 _MODEL = "model.keras"
 _ARGUMENTS = "arguments.json"

@@ -5,10 +5,10 @@ import pathlib
 import keras
 import numpy as np
 
-from aw_keras.applications.topology import check_choice
 from aw_keras.artifacts import PRECISIONS, check_target, format_of
 from aw_keras.exporting.request import Request
 from aw_keras.files import replacing
+from aw_keras.ops.validation import check_choice
 
 
 def export(

@@ -6,9 +6,9 @@ import importlib.util
 import keras
 import numpy as np
 
-from aw_keras.applications.preprocessing import Preprocessing
-from aw_keras.applications.topology import check_choice
 from aw_keras.artifacts import PRECISIONS
+from aw_keras.ops.validation import check_choice
+from aw_keras.preprocessing import Preprocessing
 
 #: Packages that write a format, and the extras that install them.
 _NEEDED = {

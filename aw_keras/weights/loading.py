@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 
 from aw_keras import suffixes
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import manifest, pytorch, warm_start
 from aw_keras.weights.pytorch import CLASSIFIER
 
@@ -47,11 +48,12 @@ class Receipt:
         left: Names of the layers of the file that the model does not have.
         arguments: What the file needs the network to be built with, and it
             was: `{"padding": "symmetric", ...}` for one of PyTorch.
-        preprocessing: What images go through for such a file: the `channels`
-            in order, and `mean` and `deviation` of each, for values from 0 to
-            255. For a published file, of `aw_keras.weights.published`, it is
-            known, `size`, `crop` and `interpolation` too; for another it is
-            what is usual for such networks. Empty for a file of Keras.
+        dataset: Name of the data set that the weights are for, `None` if it
+            is not known.
+        preprocessing: What images go through before the network, a
+            `Preprocessing`; `None` if it is not known. It is known for the
+            names of weights; for the path of a file of PyTorch, which does
+            not say it, both are what is usual for such networks.
     """
 
     path: str
@@ -59,7 +61,8 @@ class Receipt:
     adapted: tuple[str, ...]
     left: tuple[str, ...]
     arguments: dict = dataclasses.field(default_factory=dict)
-    preprocessing: dict = dataclasses.field(default_factory=dict)
+    dataset: str | None = None
+    preprocessing: Preprocessing | None = None
 
     def __str__(self):
         built = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
@@ -132,7 +135,11 @@ def load(model, path, adapt=False):
         source = pytorch.fitted(network, model)
         warm_start.add_attention(source, model)
         receipt = fill(model, source, path, adapt, network.arguments)
-        return dataclasses.replace(receipt, preprocessing=network.preprocessing)
+        return dataclasses.replace(
+            receipt,
+            dataset=network.dataset,
+            preprocessing=network.preprocessing,
+        )
     with _saved(model) as own_path, _opened(path) as file:
         return _fill(model, own_path, _variables(file, path), path, adapt, {})
 

@@ -16,16 +16,11 @@ import json
 import os
 import pathlib
 import posixpath
-from collections.abc import Mapping
-from typing import Any
+
+from aw_keras.preprocessing import Preprocessing
 
 PATH = pathlib.Path(__file__).with_name("manifest.json")
 PEERS = PATH.with_name("peers.json")
-
-_PREPROCESSING = (
-    *("size", "crop", "interpolation"),
-    *("channels", "mean", "deviation"),
-)
 
 #: Networks with AW-convolution begin as the plain ones.
 _WARM_STARTED = "AW"
@@ -55,9 +50,8 @@ class ReleasedFile:
         licence: SPDX identifier of the licence of the file.
         backend: Keras backend of the training.
         hardware: What it was trained on.
-        preprocessing: What images go through before the network, a dict of
-            the fields of `aw_keras.applications.preprocessing.Preprocessing`;
-            `None` for that of the network.
+        preprocessing: What images go through before the network, a
+            `Preprocessing`; `None` for that of the network.
     """
 
     architecture: str
@@ -76,7 +70,7 @@ class ReleasedFile:
     licence: str
     backend: str
     hardware: str
-    preprocessing: Mapping[str, Any] | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def name(self):
@@ -98,13 +92,9 @@ class PublishedFile:
         sha256_prefix: First eight digits of that hash, as the file's name
             states them, or `None`.
         licence: SPDX identifier of the licence of the file.
-        top1: Published accuracy, a percentage, with the preprocessing below.
-        size: Height and width of the images.
-        crop: Part of the resized image, along each side, that is used.
-        interpolation: `"bilinear"` or `"bicubic"`, how images are resized.
-        channels: Order of the colour channels.
-        mean: What is subtracted, of each channel, for values from 0 to 255.
-        deviation: What the rest is divided by, of each channel.
+        top1: Published accuracy, a percentage, with that preprocessing.
+        preprocessing: What images go through before the network, a
+            `Preprocessing`.
     """
 
     name: str
@@ -116,25 +106,23 @@ class PublishedFile:
     sha256_prefix: str | None
     licence: str
     top1: float
-    size: int
-    crop: float
-    interpolation: str
-    channels: str
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
-
-    @property
-    def preprocessing(self):
-        """What images go through, as `Receipt.preprocessing` has it."""
-        return {name: getattr(self, name) for name in _PREPROCESSING}
+    preprocessing: Preprocessing
 
 
 def read(path=PATH):
     """The files in a manifest, a list of `ReleasedFile`."""
     return [
         ReleasedFile(**entry | {"seeds": tuple(entry["seeds"])})
-        for entry in json.loads(pathlib.Path(path).read_text("utf-8"))
+        for entry in _entries(path)
     ]
+
+
+def _entries(path):
+    """The entries of a list of files, as dicts."""
+    for entry in json.loads(pathlib.Path(path).read_text("utf-8")):
+        if fields := entry.get("preprocessing"):
+            entry["preprocessing"] = Preprocessing(**fields)
+        yield entry
 
 
 @functools.cache
@@ -165,12 +153,7 @@ def newest(architecture):
 
 @functools.cache
 def _peers():
-    return tuple(
-        PublishedFile(
-            **entry | {key: tuple(entry[key]) for key in ("mean", "deviation")}
-        )
-        for entry in json.loads(PEERS.read_text("utf-8"))
-    )
+    return tuple(PublishedFile(**entry) for entry in _entries(PEERS))
 
 
 def published(pattern="*", architecture=None):
@@ -201,20 +184,19 @@ def published(pattern="*", architecture=None):
 
 
 def named(name, architecture):
-    """The `PublishedFile` of a name, if it is of a network; else `None`.
+    """The file of a name, if it is of a network; else `None`.
 
     Args:
         name: What a user gave as `weights`.
         architecture: Name of the network.
+
+    Returns:
+        The newest `ReleasedFile` of a data set, or a `PublishedFile`.
     """
-    return next(
-        (
-            file
-            for file in published(architecture=architecture)
-            if file.name == name
-        ),
-        None,
-    )
+    if not isinstance(name, str):
+        return None
+    others = {file.name: file for file in published(architecture=architecture)}
+    return (others | newest(architecture)).get(name)
 
 
 def sha256_of(path):

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from aw_keras import suffixes
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import tensors
 from aw_keras.weights.tensors import LazyArray
 
@@ -36,12 +37,24 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 #: from 2 here.
 _FAMILIES = {4: "imagenet_resnet", 3: "cifar_resnet"}
 
-#: Mean and deviation of the pixels, red, green and blue, from 0 to 255. Those
-#: of ImageNet are akamaster's for CIFAR too.
-_STATISTICS = {
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
-    "cifar100": ((129.285, 124.0575, 112.4295), (68.1615, 65.382, 70.4055)),
+#: What images usually go through, by data set.
+_USUAL = {
+    "imagenet": Preprocessing(
+        size=224,
+        crop=0.875,
+        mean=(123.675, 116.28, 103.53),
+        deviation=(58.395, 57.12, 57.375),
+    ),
+    "cifar10": Preprocessing(
+        size=32,
+        mean=(125.307, 122.961, 113.8575),
+        deviation=(51.5865, 50.847, 51.255),
+    ),
+    "cifar100": Preprocessing(
+        size=32,
+        mean=(129.285, 124.0575, 112.4295),
+        deviation=(68.1615, 65.382, 70.4055),
+    ),
 }
 
 _HEADS = ("fc", "linear")
@@ -60,9 +73,9 @@ class Network:
         bottleneck: Whether the blocks are bottlenecks.
         attention: `"se"` or `None`.
         arguments: What the network has to be built with, beyond its name.
-        preprocessing: What images usually go through for such networks, as a
-            dict: `channels`, their order, and `mean` and `deviation` of each,
-            for values from 0 to 255. The file does not say.
+        dataset: Name of the data set that such networks usually are for.
+        preprocessing: What images usually go through for such networks, a
+            `Preprocessing`. The file does not say.
         source: Maps the name of a layer to a dict from the name of a variable
             in a weights file, such as `"vars/0"`, to its value.
     """
@@ -73,7 +86,8 @@ class Network:
     bottleneck: bool
     attention: str | None
     arguments: dict
-    preprocessing: dict
+    dataset: str
+    preprocessing: Preprocessing
     source: dict[str, dict[str, LazyArray]]
 
 
@@ -120,6 +134,7 @@ def read(path):
     if found:
         raise _unknown(path, f"also {list(found)[:_NAMES_IN_ERRORS]}")
     bottleneck = "conv2_block1_3_conv" in source
+    dataset = _dataset(family, source)
     return Network(
         path=str(path),
         family=family,
@@ -127,7 +142,8 @@ def read(path):
         bottleneck=bottleneck,
         attention="se" if "conv2_block1_se" in source else None,
         arguments=_arguments(path, family, bottleneck, source, is_akamaster),
-        preprocessing=_preprocessing(family, source, is_akamaster),
+        dataset=dataset,
+        preprocessing=_preprocessing(dataset, is_akamaster),
         source=dict(source),
     )
 
@@ -139,13 +155,23 @@ def _unknown(path, found):
     )
 
 
-def _preprocessing(family, source, is_akamaster):
+def _dataset(family, source):
+    if family == "imagenet_resnet":
+        return "imagenet"
     classes = source[CLASSIFIER][_BIAS].size if CLASSIFIER in source else None
-    dataset = "imagenet"
-    if family == "cifar_resnet" and not is_akamaster:
-        dataset = "cifar100" if classes == 100 else "cifar10"
-    mean, deviation = _STATISTICS[dataset]
-    return {"channels": "RGB", "mean": mean, "deviation": deviation}
+    return "cifar100" if classes == 100 else "cifar10"
+
+
+def _preprocessing(dataset, is_akamaster):
+    if not is_akamaster:
+        return _USUAL[dataset]
+    # Images of CIFAR, normalised as those of ImageNet.
+    normalised = _USUAL["imagenet"]
+    return dataclasses.replace(
+        _USUAL[dataset],
+        mean=normalised.mean,
+        deviation=normalised.deviation,
+    )
 
 
 def _arguments(path, family, bottleneck, source, is_akamaster):

@@ -33,12 +33,11 @@ def resolve(weights, architecture):
         A path for the name of a data set that the network was trained on, or
         of a file of others; anything else as it is.
     """
-    if not isinstance(weights, str):
-        return weights
-    if file := manifest.newest(architecture).get(weights):
-        return fetch(file)
     file = manifest.named(weights, architecture)
-    return locate(file) if file else weights
+    if file is None:
+        return weights
+    get = locate if isinstance(file, manifest.PublishedFile) else fetch
+    return get(file)
 
 
 def locate(file):

@@ -7,7 +7,7 @@ import pytest
 
 from aw_keras.applications import datasets, get_entry, list_models, registry
 from aw_keras.applications.datasets import CIFAR10, DATASETS, IMAGENET
-from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import manifest
 from tests.weights.test_download import released_file
 
@@ -50,7 +50,7 @@ def test_released_weights_say_what_images_go_through(monkeypatch):
             name="one.weights.h5",
             architecture="ResNet20",
             dataset="pets",
-            preprocessing=dataclasses.asdict(own),
+            preprocessing=own,
         ),
         released_file(
             name="two.weights.h5", architecture="ResNet20", dataset="cifar10"
@@ -73,4 +73,4 @@ def test_released_weights_say_what_images_go_through(monkeypatch):
 def test_every_released_file_says_it():
     for file in manifest.read():
         known = get_entry(file.architecture).preprocessing_of(file.dataset)
-        assert Preprocessing(**file.preprocessing).size == known.size
+        assert file.preprocessing == known

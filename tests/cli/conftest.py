@@ -1,5 +1,7 @@
 """A folder as a user has it, and a registered network that is tiny."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from aw_keras import AWConv2D
 from aw_keras.applications import registry
 from aw_keras.applications.datasets import CIFAR10
 from aw_keras.cli import catalogue, main
+from aw_keras.weights import Receipt
 
 NAME = "TinyNet"
 CLASSES = CIFAR10.classes
@@ -30,6 +33,11 @@ def tiny(weights=None, classes=CLASSES, conv=AWConv2D):
     if weights == "cifar10":
         bias = 4.0 * np.eye(CLASSES)[BEST]
         model.get_layer("predictions").bias.assign(bias)
+        model.weights_receipt = Receipt(
+            *("cifar10", (), (), ()),
+            dataset="cifar10",
+            preprocessing=CIFAR10.preprocessing,
+        )
     elif weights:
         model.load_weights(weights)
     return model
@@ -98,3 +106,15 @@ def run(files, monkeypatch, capsys):
         return code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def run_json(run):
+    """The result of a command line that works, from JSON."""
+
+    def run_json(*arguments):
+        code, out, err = run(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    return run_json

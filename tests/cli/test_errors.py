@@ -41,6 +41,10 @@ CASES = [
     ((*PREDICT, "noise.png", *UNIT, "--weights", "x"), "which has its own"),
     (("predict", "AWResNet18", "noise.png"), "--weights PATH, because no"),
     (
+        ("predict", "ResNet20", "noise.png", "--weights", "akamaster/resnet2"),
+        "did you mean akamaster/resnet20",
+    ),
+    (
         ("predict", NAME, "noise.png", "--weights", "imagenet"),
         "--weights to be cifar10 or a file",
     ),

@@ -14,8 +14,8 @@ from keras import layers
 import aw_keras
 from aw_keras import AWConv2D, AWDepthwiseConv2D
 from aw_keras import layers as aw_layers
-from aw_keras.applications.preprocessing import Preprocess, Preprocessing
 from aw_keras.ops import per_sample_conv2d
+from aw_keras.preprocessing import Preprocess, Preprocessing
 from tests.applications.networks import images, predict, randomise
 
 FOLDER = pathlib.Path(__file__).parent / "files"

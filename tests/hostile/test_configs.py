@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from aw_keras import AWConv2D, AWDepthwiseConv2D
-from aw_keras.applications.preprocessing import Preprocess, Preprocessing
 from aw_keras.cli import networks as cli
 from aw_keras.layers import IdentityShortcut
+from aw_keras.preprocessing import Preprocess, Preprocessing
 from tests.hostile import previous
 from tests.hostile.archives import members, network, rewrite
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from aw_keras.applications import AWResNet20, ResNet20, get_entry, list_models
+from aw_keras.applications.datasets import DATASETS
+from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import manifest, published, store
 from tests.weights.peers import (
     CIFARNet,
@@ -18,6 +20,9 @@ from tests.weights.peers import (
     torch,
 )
 
+#: That of no other file.
+PREPROCESSING = Preprocessing(size=32, crop=0.9, mean=(0.5, 1.0, 1.5))
+
 
 def test_names_and_networks():
     names = [file.name for file in published()]
@@ -25,11 +30,14 @@ def test_names_and_networks():
     for file in published():
         entry = get_entry(file.architecture)
         assert entry.name == file.architecture
-        assert entry.input_shape == (file.size, file.size, 3)
+        preprocessing = file.preprocessing
+        assert entry.input_shape == (*preprocessing.size, 3)
+        assert entry.preprocessing_of(file.name) == preprocessing
+        assert file.dataset in DATASETS
         assert file in published(architecture=entry.name)
         assert file in published(architecture=f"AW{entry.name}")
         assert file.hub or file.url
-        assert 60 < file.top1 < 95 and 0.8 < file.crop <= 1
+        assert 60 < file.top1 < 95 and 0.8 < preprocessing.crop <= 1
         if file.url:
             assert f"-{file.sha256_prefix}." in file.url
         if file.sha256:
@@ -62,15 +70,18 @@ def test_preprocessing_of_timm():
         assert known.hf_hub_id == file.hub
         assert (known.url or None) == file.url
         assert known.license == file.licence.lower()
-        assert known.interpolation == file.interpolation
+        preprocessing = file.preprocessing
+        assert known.interpolation == preprocessing.interpolation
+        assert preprocessing.channels == "RGB"
         sizes = [(known.input_size[1], known.crop_pct)]
         if known.test_input_size:
             crop = known.test_crop_pct or known.crop_pct
             sizes.append((known.test_input_size[1], crop))
-        assert (file.size, file.crop) in sizes
+        height, width = preprocessing.size
+        assert height == width and (height, preprocessing.crop) in sizes
         for ours, theirs in (
-            (file.mean, known.mean),
-            (file.deviation, known.std),
+            (preprocessing.mean, known.mean),
+            (preprocessing.deviation, known.std),
         ):
             np.testing.assert_allclose(ours, 255 * np.array(theirs))
 
@@ -106,7 +117,7 @@ def write(module, folder, monkeypatch, **changes):
         "name": "someone/small",
         "url": f"https://example.org/small-{sha256[:8]}.th",
         "sha256": None,
-        "mean": (0.5, 1.0, 1.5),
+        "preprocessing": PREPROCESSING,
         "sha256_prefix": sha256[:8],
     }
     path = path.rename(folder / f"small-{sha256[:8]}.th")
@@ -121,11 +132,8 @@ def test_weights_by_name(build, cache, module, caches, monkeypatch):
     path = write(module, caches[cache], monkeypatch)
     model = build(weights="someone/small", classifier_activation=None)
     assert model.weights_receipt.path == str(path)
-    assert model.weights_receipt.preprocessing == {
-        **{"size": 32, "crop": 1.0, "interpolation": "bilinear"},
-        **{"channels": "RGB", "mean": (0.5, 1.0, 1.5)},
-        "deviation": (58.395, 57.12, 57.375),
-    }
+    assert model.weights_receipt.preprocessing == PREPROCESSING
+    assert model.weights_receipt.dataset == "cifar10"
     x = images(2, 32, 32, 3)
     found = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(found, compute(module, x), rtol=0, atol=1e-4)

@@ -77,7 +77,9 @@ def test_networks_for_cifar(projection, conv, tmp_path):
     assert receipt.adapted == receipt.left == ()
     # akamaster's images were normalised as those of ImageNet.
     red = {False: 123.675, True: 125.307}[projection]
-    assert receipt.preprocessing["mean"][0] == red
+    assert receipt.preprocessing.mean[0] == red
+    assert receipt.preprocessing.size == (32, 32)
+    assert receipt.dataset == "cifar10"
 
 
 def check_network(module, path, size, **arguments):

@@ -16,6 +16,7 @@ from aw_keras.applications import (
 )
 from aw_keras.applications.cifar_resnet import CIFARResNet
 from aw_keras.applications.complexity import parameters
+from aw_keras.applications.datasets import CIFAR10
 from aw_keras.applications.variants import register_variants
 from aw_keras.weights import load, manifest, released, store
 from tests.weights.test_download import mutations, released_file
@@ -55,6 +56,8 @@ def test_weights_by_the_name_of_the_data(checkout, source):
     assert model.name == "awresnet20"
     assert model.weights_receipt.path == str(checkout)
     assert len(model.weights_receipt.loaded) == 39
+    assert model.weights_receipt.dataset == "cifar10"
+    assert model.weights_receipt.preprocessing == CIFAR10.preprocessing
     body = ResNet20(weights="cifar10", include_top=False, pooling="max")
     assert_same(body, source)
     assert body.weights_receipt.left == ("predictions",)

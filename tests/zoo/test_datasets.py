@@ -6,7 +6,7 @@ import types
 import pytest
 
 from aw_keras.applications.datasets import DATASETS, Dataset
-from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.preprocessing import Preprocessing
 from zoo import model_card, network, table
 from zoo.recipe import Recipe
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aw_keras.applications import ResNet20
-from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.preprocessing import Preprocessing
 from tests.zoo import tiny
 from zoo import data, evaluate
 from zoo.recipe import Recipe

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from aw_keras.applications.preprocessing import Preprocessing
+from aw_keras.preprocessing import Preprocessing
 from zoo import data, decoding, pipeline
 from zoo.augment import Augmentation, CropAndFlip
 from zoo.recipe import Recipe

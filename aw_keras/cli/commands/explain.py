@@ -69,7 +69,7 @@ def run(options):
     return {
         "model": model.name,
         "weights": network.weights,
-        "preprocessing": network.dataset,
+        "preprocessing": network.kind,
         "figure": options.out,
         "images": [
             {"image": path, **prediction}

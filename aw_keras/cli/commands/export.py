@@ -81,7 +81,7 @@ def run(options):
         "precision": options.precision,
         "model": network.model.name,
         "weights": network.weights,
-        "preprocessing": network.dataset,
+        "preprocessing": network.kind,
         "class_names": names is not None,
         "bytes": _size(pathlib.Path(options.path)),
     }

@@ -43,7 +43,7 @@ def run(options):
     return {
         "model": network.model.name,
         "weights": network.weights,
-        "preprocessing": network.dataset,
+        "preprocessing": network.kind,
         "images": [
             {"image": path, "predictions": best}
             for path, best in zip(paths, ranked(network, scores, options.top))

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from aw_keras.applications.preprocessing import Preprocess, Preprocessing
+from aw_keras.preprocessing import Preprocess, Preprocessing
 from tests.photos import photos
 
 RESAMPLING = {
