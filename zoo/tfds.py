@@ -46,7 +46,7 @@ def load(name, encoded):
 
 def _keys(info):
     image, label = info.supervised_keys or (None, None)
-    features = info.features
+    features = dict(info.features.items())
     if not isinstance(
         features.get(image), tfds.features.Image
     ) or not isinstance(features.get(label), tfds.features.ClassLabel):
@@ -80,18 +80,15 @@ def _decoded(builder, split, image, label):
 
 
 def _encoded(builder, split, image, label):
-    labels = builder.as_data_source(
-        split=split, decoders=tfds.decode.PartialDecoding({label: True})
-    )
-    bytes_of = builder.as_data_source(
+    records = builder.as_data_source(
         split=split, decoders={image: tfds.decode.SkipDecoding()}
     )
 
     def read(place):
-        return bytes_of[place][image]
+        return records[place][image]
 
-    count = range(len(labels))
+    count = range(len(records))
     return (
         functions([functools.partial(read, place) for place in count]),
-        np.array([labels[place][label] for place in count], "int64"),
+        np.array([records[place][label] for place in count], "int64"),
     )

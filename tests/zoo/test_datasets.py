@@ -44,7 +44,7 @@ def test_the_normalisation_and_the_crop_of_a_recipe():
 
 def test_the_split_to_test_on():
     tfds = pytest.importorskip(
-        "zoo.tfds", reason="needs tensorflow-datasets, which no extra installs"
+        "zoo.tfds", reason="The extra `tfds` is not installed."
     )
     info = types.SimpleNamespace(
         name="oxford_iiit_pet", splits=("train", "test", "holdout")

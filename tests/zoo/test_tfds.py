@@ -1,0 +1,118 @@
+"""Data sets of TensorFlow Datasets, which it writes itself here."""
+
+import io
+
+import numpy as np
+import pytest
+
+from aw_keras.image_files import read_image
+
+tfds = pytest.importorskip(
+    "tensorflow_datasets", reason="The extra `tfds` is not installed."
+)
+
+from zoo import data  # noqa: E402
+from zoo import train as zoo_train  # noqa: E402
+from zoo.recipe import Recipe  # noqa: E402
+
+
+class _Shapes(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    #: Keys of the features that are handed out as a pair.
+    KEYS = ("image", "label")
+    SIZES = ((6, 5),)
+    SPLITS = {"train": 5, "test": 3}
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.ClassLabel(names=["disc", "ring"]),
+                    "note": tfds.features.Text(),
+                }
+            ),
+            supervised_keys=self.KEYS,
+        )
+
+    def _split_generators(self, manager):
+        return {s: self._generate_examples(n) for s, n in self.SPLITS.items()}
+
+    def _generate_examples(self, count):
+        for n in range(count):
+            height, width = self.SIZES[n % len(self.SIZES)]
+            image = np.full((height, width, 3), 10 * n, "uint8")
+            yield n, {"image": image, "label": n % 2, "note": "none"}
+
+
+class TinyShapes(_Shapes):
+    """Images of one size."""
+
+
+class TinyPhotos(_Shapes):
+    """Images of several sizes, and no split that is called a test."""
+
+    SIZES = ((6, 5), (9, 12))
+    SPLITS = {"train": 5, "validation": 3}
+
+
+class TinyTexts(_Shapes):
+    """No pairs of image and label."""
+
+    KEYS = ("note", "label")
+
+
+class TinyUnsplit(_Shapes):
+    """Nothing to measure on."""
+
+    SPLITS = {"train": 5}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where data sets are written and looked for."""
+    builder = tfds.builder
+
+    def here(name, **options):
+        return builder(name, data_dir=tmp_path, **options)
+
+    monkeypatch.setattr(tfds, "builder", here)
+
+
+def test_arrays():
+    dataset = data.load("tiny_shapes")
+    assert dataset.class_names == ("disc", "ring")
+    assert dataset.x_train.shape == (5, 6, 5, 3)
+    assert dataset.x_train.dtype == np.uint8
+    # In whatever order they are read, an image keeps its label.
+    np.testing.assert_array_equal(
+        dataset.x_train[:, 0, 0, 0] // 10 % 2, dataset.y_train
+    )
+    assert sorted(dataset.y_test) == [0, 0, 1]
+
+
+def test_encoded():
+    dataset = data.load("tiny_photos", encoded=True)
+    assert dataset.encoded and len(dataset.x_test) == 3
+    for read, label in zip(dataset.x_train, dataset.y_train):
+        image = read_image(io.BytesIO(read()), "an image")
+        assert image.shape in ((6, 5, 3), (9, 12, 3))
+        assert image[0, 0, 0] // 10 % 2 == label
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="images of one size.*tiny_photos"):
+        data.load("tiny_photos")
+    with pytest.raises(ValueError, match="one label each.*tiny_texts"):
+        data.load("tiny_texts")
+    with pytest.raises(ValueError, match="'validation'.*tiny_unsplit"):
+        data.load("tiny_unsplit")
+    with pytest.raises(FileNotFoundError, match="source=no_such_data"):
+        data.load("no_such_data")
+
+
+def test_a_recipe_by_name():
+    recipe = Recipe.from_file(
+        "zoo/recipes/cifar10.yaml", ["data=tiny_shapes", "limit=2"]
+    )
+    assert len(zoo_train.load_data(recipe).x_train) == 2
