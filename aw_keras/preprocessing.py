@@ -12,8 +12,9 @@ import keras
 import numpy as np
 from keras import backend, config, ops
 
+from aw_keras.choices import check_choice
 from aw_keras.ops import resampling
-from aw_keras.ops.validation import check_choice, pair, standard_data_format
+from aw_keras.ops.validation import pair, standard_data_format
 
 CHANNELS = ("RGB", "BGR", "L")
 _COUNTS = {len(order) for order in CHANNELS}

@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from aw_keras.applications.registry import get_entry, list_models
-from aw_keras.ops.validation import check_choice
+from aw_keras.choices import check_choice
 from aw_keras.suggestions import did_you_mean
 from aw_keras.weights import loading, published, pytorch
 

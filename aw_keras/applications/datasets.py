@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from keras.applications import imagenet_utils
 
-from aw_keras.ops.validation import check_choice
+from aw_keras.choices import check_choice
 from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights.download import by_keras
 

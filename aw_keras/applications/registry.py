@@ -5,7 +5,7 @@ import fnmatch
 import types
 from collections.abc import Callable, Mapping
 
-from aw_keras.ops.validation import check_choice
+from aw_keras.choices import check_choice
 from aw_keras.preprocessing import Preprocessing
 from aw_keras.suggestions import did_you_mean
 from aw_keras.weights import manifest

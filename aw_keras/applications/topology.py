@@ -12,7 +12,7 @@ in front is the level of a stage.
 import dataclasses
 from typing import Protocol
 
-from aw_keras.ops.validation import check_choice
+from aw_keras.choices import check_choice
 
 CONVOLUTIONS = ("plain", "aw")
 SHORTCUTS = ("identity", "centered", "projection")

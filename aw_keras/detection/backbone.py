@@ -14,8 +14,8 @@ from official.vision.modeling.backbones import factory
 from tf_keras import layers
 
 from aw_keras.applications import topology
+from aw_keras.choices import check_choice
 from aw_keras.detection.layers import CBAM, AWConv2D, SqueezeExcite
-from aw_keras.ops.validation import check_choice
 
 _STRIDES = 32
 _ATTENTIONS = (None, "se", "cbam")

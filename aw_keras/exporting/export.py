@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from aw_keras.artifacts import PRECISIONS, check_target, format_of
+from aw_keras.choices import check_choice
 from aw_keras.exporting.request import Request
 from aw_keras.files import replacing
-from aw_keras.ops.validation import check_choice
 
 
 def export(

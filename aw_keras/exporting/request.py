@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from aw_keras.artifacts import PRECISIONS
-from aw_keras.ops.validation import check_choice
+from aw_keras.choices import check_choice
 from aw_keras.preprocessing import Preprocessing
 
 #: Packages that write a format, and the extras that install them.

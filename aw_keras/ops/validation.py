@@ -28,15 +28,6 @@ def check_positive_integer(name, value):
         )
 
 
-def check_choice(name, value, choices):
-    """Raise a ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(
-            f"Expected `{name}` to be one of {list(choices)}. "
-            f"Received: {name}={value}"
-        )
-
-
 def standard_data_format(data_format):
     """`data_format`, or Keras' default for `None`; others are refused."""
     if data_format is None:

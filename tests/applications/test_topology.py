@@ -77,7 +77,9 @@ def kinds(layers):
 def test_imports_no_framework():
     """The detection backbone uses it without Keras 3."""
     source = pathlib.Path(topology.__file__).read_text()
-    script = f"import sys\nsys.modules['__main__'].__file__ = 'x'\n{source}\n"
+    script = "import sys\nsys.modules['__main__'].__file__ = 'x'\n"
+    # With this name, the package imports what it needs when it needs it.
+    script += f"sys.argv[0] = 'aw-keras'\n{source}\n"
     script += "print({'keras', 'tf_keras', 'tensorflow'} & set(sys.modules))"
     printed = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True
