@@ -126,6 +126,12 @@ VARIANTS = {
     "last": Variant(
         "map, in the last stage only", arguments={"aw_stages": (4,)}
     ),
+    "plain-float32": Variant(
+        "the plain network, in float32",
+        model="ResNet20",
+        settings={"dtype": "float32"},
+    ),
+    "paper-float32": Variant("map, in float32", settings={"dtype": "float32"}),
 }
 
 
@@ -136,65 +142,70 @@ class Round:
     Attributes:
         epochs: Number of epochs.
         seeds: Seeds of every variant.
-        best: How many of the variants of the round before come along, by the
-            mean of their losses on the images held out; `None` for all.
-        always: Variants that come along in any case.
+        always: Variants that are trained in any case.
+        best: How many of the variants of another round come along, by the mean
+            of their losses on the images held out.
+        of: The other round.
     """
 
     epochs: int
     seeds: tuple[int, ...]
-    best: int | None = None
-    always: tuple[str, ...] = ()
+    always: tuple[str, ...]
+    best: int = 0
+    of: "Round | None" = None
 
+
+_FLOAT32 = ("plain-float32", "paper-float32")
+_FIRST = Round(8, (0,), tuple(VARIANTS))
+_SECOND = Round(8, (0, 1, 2), ("plain",), best=5, of=_FIRST)
+_THIRD = Round(16, (0, 1, 2, 3), ("plain", "paper"), best=2, of=_SECOND)
 
 ROUNDS = (
-    Round(8, (0,)),
-    Round(8, (0, 1, 2), best=5, always=("plain",)),
-    Round(16, (0, 1, 2, 3), best=2, always=("plain", "paper")),
+    _FIRST,
+    # What half precision costs, before more is built on it.
+    Round(8, (0, 1), ("plain", "paper", *_FLOAT32)),
+    _SECOND,
+    _THIRD,
 )
 
-#: What is compared with AW-convolution and is none itself.
-REFERENCES = ("plain", "se", "cbam")
+#: What is compared with AW-convolution and is no candidate itself.
+REFERENCES = ("plain", "se", "cbam", *_FLOAT32)
 
 
-def chosen(number, results):
+def chosen(round_, results):
     """Names of the variants of a round, once those before are finished.
 
     Args:
-        number: Place in `ROUNDS`.
+        round_: `Round`.
         results: Dicts, the lines of the table.
     """
-    this = ROUNDS[number]
-    if this.best is None:
-        return list(VARIANTS)
-    before = ROUNDS[number - 1]
-
-    def loss(name):
-        runs = [(name, before.epochs, seed) for seed in before.seeds]
-        found = [float(r["loss"]) for r in results if _key(r) in runs]
-        return float(np.mean(found))
-
-    names = chosen(number - 1, results)
-    ranked = sorted(set(names) - {*REFERENCES}, key=loss)
-    wanted = {*ranked[: this.best], *this.always}
+    wanted = {*round_.always}
+    if round_.of is not None:
+        names = {*chosen(round_.of, results)} - {*REFERENCES}
+        ranked = sorted(names, key=lambda n: _loss(n, round_.of, results))
+        wanted |= {*ranked[: round_.best]}
     return [name for name in VARIANTS if name in wanted]
+
+
+def _loss(name, round_, results):
+    """Mean loss of a variant in a round, on the images held out."""
+    runs = [(name, round_.epochs, seed) for seed in round_.seeds]
+    found = [float(r["loss"]) for r in results if _key(r) in runs]
+    return float(np.mean(found))
 
 
 def unfinished(results):
     """Variant, epochs and seed of what the first unfinished round lacks."""
-    lacking = (_missing(number, results) for number in range(len(ROUNDS)))
-    return next(filter(None, lacking), [])
-
-
-def _missing(number, results):
-    this = ROUNDS[number]
     done = {_key(result) for result in results}
-    runs = [
-        (name, this.epochs, seed)
-        for seed in this.seeds
-        for name in chosen(number, results)
-    ]
-    return [run_ for run_ in runs if run_ not in done]
+    for round_ in ROUNDS:
+        runs = [
+            (name, round_.epochs, seed)
+            for seed in round_.seeds
+            for name in chosen(round_, results)
+        ]
+        if left := [run_ for run_ in runs if run_ not in done]:
+            return left
+    return []
 
 
 def _key(result):
