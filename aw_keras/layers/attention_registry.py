@@ -61,8 +61,9 @@ def register_attention(name, factory=None):
     >>> import keras
     >>> from aw_keras.layers import attention_layer, register_attention
     >>> @register_attention("half")
-    ... def half(data_format=None, **kwargs):
-    ...     return keras.layers.Rescaling(0.5, **kwargs)
+    ... class Half(keras.layers.Rescaling):
+    ...     def __init__(self, data_format=None, **kwargs):
+    ...         super().__init__(0.5, **kwargs)
     >>> attention_layer("half", name="block1_half").scale
     0.5
     """

@@ -33,6 +33,8 @@ def start(*arguments, **variables):
         env=environment,
         capture_output=True,
         text=True,
+        # What was started in the background ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -238,12 +238,7 @@ def differentiable(implementation, geometry, source, x, own, shared):
 
     @tf.custom_gradient
     def apply(x, own, *shared):
-        # Nothing is differentiated here: without this a tape would have
-        # TensorFlow make a gradient of its own for the graph of the function.
-        primals = [tf.stop_gradient(part) for part in (x, own, *shared)]
-        y = _run(
-            implementation.forward, geometry, source, *primals[:2], primals[2:]
-        )
+        y = _run(implementation.forward, geometry, source, x, own, shared)
         filters = (*shared, own)[0].shape[-1]
         y = tf.ensure_shape(y, geometry.static_output(x.shape, filters))
 
@@ -276,6 +271,10 @@ def _run(function, geometry, source, x, own, shared, *dy):
         *batched[2:],
     )
     arguments = (x, own, *shared, *dy)
+    if not dy:
+        # A custom gradient is around it: without this a tape would have
+        # TensorFlow make one of its own for the graph of the function.
+        arguments = tuple(tf.stop_gradient(part) for part in arguments)
     dtypes = tuple(part.dtype for part in arguments)
     traced = _traced(function, geometry, source, len(shared), shapes, dtypes)
     return traced(*arguments)
