@@ -407,7 +407,7 @@ split was not used. Every variant was trained briefly with one seed; the best
 of them, by their loss on the images held out, with more seeds, and the best of
 these for longer. From `results/study.csv`, which `python -m zoo.study` wrote:
 {hardware}, Keras on {backend}, {dtype}.
-
+{progress}
 *Held-out loss* and *training loss* are cross-entropies after the last epoch,
 the latter the mean over that epoch. *Variation* is the standard deviation over
 images of what an element of a kernel is multiplied by, as a share of its mean
@@ -425,6 +425,11 @@ added up, with a bias for each pair of channels, and the kernel becomes
 `K (1 + sigmoid(.))`. Gates outside scale the input and the output of a plain
 convolution by `2 sigmoid(.)` each.
 {sections}"""
+
+_PROGRESS = """
+**The study is under way.** The round that it is in still lacks {left} runs:
+nothing follows from what is here yet.
+"""
 
 _SECTION = """
 ## {epochs} epochs
@@ -444,6 +449,7 @@ def page(places, head):
     if not lines:
         return None
     first = lines[0]
+    left = len(unfinished(lines))
     sections = ""
     for epochs in sorted({int(line["epochs"]) for line in lines}):
         runs = [line for line in lines if int(line["epochs"]) == epochs]
@@ -457,6 +463,7 @@ def page(places, head):
     return _PAGE.format(
         head=head,
         sections=sections,
+        progress=_PROGRESS.format(left=left) if left else "",
         **{name: int(first[name]) for name in ("train_images", "held_out")},
         **{
             name: first[name] for name in ("recipe", "data", "backend", "dtype")
