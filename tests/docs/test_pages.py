@@ -22,6 +22,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from aw_keras.cli import main
+from aw_keras.layers import attention_registry
 from docs import tables
 
 ROOT = tables.ROOT
@@ -108,9 +109,14 @@ def without_measurements(text):
     return re.sub(r"[+-]?\d+\.\d+", "#.#", re.sub(r"([━─])+", r"\1", text))
 
 
+#: Before the examples of docstrings, in this process, have added theirs.
+ATTENTIONS = dict(attention_registry._FACTORIES)
+
+
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    """A folder with the project's zoo, and 80 columns."""
+    """A folder with the project's zoo, 80 columns, and no other attentions."""
+    monkeypatch.setattr(attention_registry, "_FACTORIES", dict(ATTENTIONS))
     (tmp_path / "zoo").symlink_to(ROOT / "zoo")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
