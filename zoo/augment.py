@@ -42,6 +42,8 @@ class Augmentation:
             self.of_images.append(
                 keras.layers.RandAugment(factor=recipe.rand_augment)
             )
+        # That of Keras does, under PyTorch.
+        self.leaves_range = bool(recipe.rand_augment)
         self.of_pairs = []
         if recipe.mixup:
             self.of_pairs.append(keras.layers.MixUp(recipe.mixup))
@@ -69,8 +71,7 @@ class Augmentation:
         with keras.StatelessScope(state_mapping=self._states_of(step)):
             for layer in self.of_images:
                 images = layer(images)
-            if self.of_images:
-                # Those of Keras leave the range under PyTorch.
+            if self.leaves_range:
                 images = ops.clip(images, 0, 255)
             if self.of_pairs:
                 images = ops.cast(images, "float32")

@@ -271,7 +271,7 @@ def _run(function, geometry, source, x, own, shared, *dy):
         *batched[2:],
     )
     arguments = (x, own, *shared, *dy)
-    if not dy:
+    if not dy and not tf.executing_eagerly():
         # A custom gradient is around it: without this a tape would have
         # TensorFlow make one of its own for the graph of the function.
         arguments = tuple(tf.stop_gradient(part) for part in arguments)
