@@ -206,8 +206,7 @@ def _speed(record, columns):
 
 def int8():
     """What 8 bits cost in LiteRT."""
-    with open(quantize.RESULTS, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table.read_dicts(quantize.RESULTS)
     lines = [
         (
             row["network"],

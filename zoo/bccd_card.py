@@ -3,7 +3,6 @@
 It knows the table alone: pages are written without the Model Garden.
 """
 
-import csv
 import statistics
 
 from zoo import table
@@ -100,10 +99,9 @@ def _overall(runs):
 
 def _runs(places):
     """Dict from backbone to the rows of its runs."""
-    if not path(places).exists():
+    rows = table.read_dicts(path(places))
+    if not rows:
         return None
-    with open(path(places), newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     backbones = list(dict.fromkeys(row["backbone"] for row in rows))
     return {b: [r for r in rows if r["backbone"] == b] for b in backbones}
 

@@ -14,7 +14,6 @@ trained again, wherever that was done.
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import pathlib
@@ -24,6 +23,7 @@ import time
 import keras
 import numpy as np
 
+from aw_keras.applications import complexity
 from aw_keras.command import refuse
 from aw_keras.files import replace_text
 from aw_keras.layers import AWConv2D
@@ -35,8 +35,6 @@ from zoo.network import (
     ATTENTION,
     SPARED,
     build,
-    compile_for,
-    on_pixels,
     preprocessing_for,
 )
 from zoo.provenance import commit
@@ -48,6 +46,7 @@ from zoo.train import (
     fit,
     load_data,
     locked,
+    trainable,
 )
 from zoo.train_many import add_process_arguments, shared
 
@@ -256,17 +255,23 @@ def run(name, recipe, dataset, out, stop=lambda: False):
     """
     keras.utils.set_random_seed(recipe.seed)
     devices = Devices(None, recipe.jit_compile)
-    preprocessing = preprocessing_for(recipe, dataset)
     network = network_of(name, recipe, dataset)
-    model = on_pixels(network, preprocessing, devices.model)
     steps = pipeline.steps_per_epoch(dataset, recipe)
-    compile_for(model, recipe, steps, spared(VARIANTS[name]))
+    preprocessing = preprocessing_for(recipe, dataset)
+    model = trainable(
+        network,
+        recipe,
+        dataset,
+        preprocessing,
+        devices,
+        spared(VARIANTS[name]),
+    )
     clock = Clock(steps * pipeline.batch_size(dataset, recipe))
     blend = Blend(network, recipe.epochs * steps // 3)
     fit(model, recipe, dataset, out, devices, stop, [clock, blend])
-    with open(out / "log.csv", newline="") as file:
-        log = list(csv.DictReader(file))
-    last = {column: float(value) for column, value in log[-1].items()}
+    last = {
+        k: float(v) for k, v in table.read_dicts(out / "log.csv")[-1].items()
+    }
     pixels = dataset.x_test[:_IMAGES].astype("float32")
     normalised = preprocessing.normalise(pixels, "channels_last")
     result = {
@@ -277,9 +282,7 @@ def run(name, recipe, dataset, out, stop=lambda: False):
         "data": table.label(recipe.data),
         "train_images": len(dataset.x_train),
         "held_out": len(dataset.x_test),
-        "parameters": sum(
-            int(np.prod(v.shape)) for v in model.trainable_weights
-        ),
+        "parameters": complexity.parameters(network),
         "top1": round(100 * last["val_accuracy"], 2),
         "loss": round(last["val_loss"], 4),
         "train_loss": round(last["loss"], 4),
@@ -379,10 +382,7 @@ def path(places):
 
 def read(places):
     """The lines of the table, as dicts of strings."""
-    if not path(places).exists():
-        return []
-    with open(path(places), newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return table.read_dicts(path(places))
 
 
 def collect(out, places):

@@ -159,6 +159,18 @@ def write_dicts(path, rows):
     return text.getvalue()
 
 
+def read_dicts(path):
+    """The rows of a CSV file as dicts of strings; none if there is no file.
+
+    Args:
+        path: `pathlib.Path`.
+    """
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def mean_and_deviation(values):
     """Mean and standard deviation, which is `None` for a single value."""
     deviation = statistics.stdev(values) if len(values) > 1 else None

@@ -12,7 +12,6 @@ table in docs/training.md. Compiling is not in the figures.
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import json
 import os
@@ -29,10 +28,10 @@ from aw_keras.command import refuse
 from zoo import pipeline, table
 from zoo.data import Dataset
 from zoo.distribute import Devices
-from zoo.network import build, compile_for, on_pixels, preprocessing_for
+from zoo.network import build, preprocessing_for
 from zoo.provenance import commit, processor
 from zoo.recipe import Recipe
-from zoo.train import add_recipe_arguments
+from zoo.train import add_recipe_arguments, trainable
 from zoo.train_many import add_process_arguments, limited
 
 _STEPS = 20
@@ -56,13 +55,12 @@ def measure(recipe, seconds, ready=lambda: None):
     names = tuple(map(str, range(100)))
     dataset = Dataset(names, images, labels, images[:1], labels[:1])
     devices = Devices(recipe.distribute, recipe.jit_compile)
+    preprocessing = preprocessing_for(recipe, dataset)
     with devices.scope():
         network = build(
             recipe, dataset, dtype=recipe.dtype, classifier_activation=None
         )
-        preprocessing = preprocessing_for(recipe, dataset)
-        model = on_pixels(network, preprocessing, devices.model)
-        compile_for(model, recipe, _STEPS)
+        model = trainable(network, recipe, dataset, preprocessing, devices)
     clock = _Clock(seconds, ready)
     with contextlib.suppress(_Enough):
         model.fit(
@@ -141,10 +139,7 @@ def path(places):
 
 def read(places):
     """The lines of the table, as dicts of strings."""
-    if not path(places).exists():
-        return []
-    with open(path(places), newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return table.read_dicts(path(places))
 
 
 _SAME = ("model", "backend", "dtype", "compiled", "processes", "threads")

@@ -38,7 +38,13 @@ from zoo import checkpoints, data, pipeline
 from zoo.callbacks import Progress, Recorder, Stopped
 from zoo.distribute import Devices, check_backend
 from zoo.evaluate import evaluate
-from zoo.network import build, compile_for, on_pixels, preprocessing_for
+from zoo.network import (
+    SPARED,
+    build,
+    compile_for,
+    on_pixels,
+    preprocessing_for,
+)
 from zoo.provenance import commit
 from zoo.recipe import Recipe
 
@@ -127,14 +133,11 @@ def train(recipe, dataset, out, stop=lambda: False):
     keras.utils.set_random_seed(recipe.seed)
     devices = Devices(recipe.distribute, recipe.jit_compile)
     preprocessing = preprocessing_for(recipe, dataset)
-    steps = pipeline.steps_per_epoch(dataset, recipe)
     with devices.scope():
         network = build(
             recipe, dataset, dtype=recipe.dtype, classifier_activation=None
         )
-        devices.prepare(network)
-        model = on_pixels(network, preprocessing, devices.model)
-        compile_for(model, recipe, steps)
+        model = trainable(network, recipe, dataset, preprocessing, devices)
         fit(model, recipe, dataset, out, devices, stop)
     if not devices.is_chief:
         return None
@@ -165,6 +168,24 @@ def train(recipe, dataset, out, stop=lambda: False):
     }
     replace_text(out / "metrics.json", _json(metrics))
     return metrics
+
+
+def trainable(network, recipe, dataset, preprocessing, devices, spared=SPARED):
+    """The compiled model of pixels that trains a network.
+
+    Args:
+        network: `keras.Model` of normalised images, which gives logits.
+        recipe: `zoo.recipe.Recipe`.
+        dataset: `zoo.data.Dataset`.
+        preprocessing: What `preprocessing_for` says of both.
+        devices: `zoo.distribute.Devices`, in whose scope this is called.
+        spared: As for `zoo.network.compile_for`.
+    """
+    devices.prepare(network)
+    model = on_pixels(network, preprocessing, devices.model)
+    steps = pipeline.steps_per_epoch(dataset, recipe)
+    compile_for(model, recipe, steps, spared)
+    return model
 
 
 def fit(model, recipe, dataset, out, devices, stop, callbacks=()):

@@ -23,7 +23,6 @@ two, and do not wait for each other where cores are shared.
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -42,6 +41,7 @@ import rich.table
 from aw_keras.command import refuse
 from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
+from zoo.table import read_dicts
 from zoo.train import (
     Signals,
     add_recipe_arguments,
@@ -133,7 +133,7 @@ def table(recipes, out, failures):
     found = rich.table.Table("run", "epochs", "seconds", "top-1", "top-5")
     for recipe in recipes:
         folder = out / recipe.run_name
-        rows = _rows(folder / "log.csv")
+        rows = read_dicts(folder / "log.csv")
         seconds = sum(float(row["seconds"]) for row in rows)
         result = ("", "")
         if (folder / "metrics.json").exists():
@@ -144,13 +144,6 @@ def table(recipes, out, failures):
         epochs = f"{len(rows)}/{recipe.epochs}"
         found.add_row(folder.name, epochs, f"{seconds:.0f}", *result)
     return found
-
-
-def _rows(path):
-    if not path.exists():
-        return []
-    with open(path) as file:
-        return list(csv.DictReader(file))
 
 
 def add_process_arguments(parser):
