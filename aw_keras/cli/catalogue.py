@@ -8,6 +8,7 @@ writes the file again, after a change to the networks, the data sets or the
 released weights.
 """
 
+import functools
 import json
 import pathlib
 
@@ -24,6 +25,7 @@ def datasets():
     return _read()["datasets"]
 
 
+@functools.cache
 def _read():
     return json.loads(PATH.read_text("utf-8"))
 
