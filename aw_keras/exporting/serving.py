@@ -40,6 +40,16 @@ def serving_module(model, request):
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
+        # Not by the signature alone: kernels of TensorFlow abort the process
+        # where the rank is not what the graph was traced for.
+        images = tf.ensure_shape(images, spec.shape)
+        count = tf.shape(images)[0]
+        if request.format == "saved_model":
+            images = _at_least_one(images, count)
+        if request.format == "litert" and request.preprocessing is not None:
+            # LiteRT keeps no assertion, and would spread grey over channels.
+            size = tf.shape(images)[:-1]
+            images = tf.reshape(images, (*tf.unstack(size), spec.shape[-1]))
         if request.preprocessing is not None:
             with tf.name_scope(PREPROCESS):
                 images = request.preprocessing.inputs(model, images)
@@ -49,11 +59,20 @@ def serving_module(model, request):
         ]
         with _free_batch(model), keras.StatelessScope(state_mapping=pairs):
             outputs = _named(model, model(images, training=False))
+        if request.format == "saved_model":
+            outputs = {name: x[:count] for name, x in outputs.items()}
         _forget_gradients()
         return outputs
 
     module.serve = serve
     return module
+
+
+def _at_least_one(images, count):
+    """A black image where there is none, which few kernels compute with."""
+    missing = tf.cast(tf.equal(count, 0), tf.int32)
+    rest = [(0, 0)] * (images.shape.rank - 1)
+    return tf.pad(images, [(0, missing), *rest])
 
 
 def _forget_gradients():

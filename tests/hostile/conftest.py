@@ -13,6 +13,7 @@ if keras.backend.backend() != "tensorflow":
         "test_configs.py",
         "test_paths.py",
         "test_previous.py",
+        "test_requests.py",
     ]
 if keras.backend.backend() == "torch":
     collect_ignore.append("test_long_runs.py")
