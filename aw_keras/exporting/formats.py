@@ -6,6 +6,7 @@ import logging
 import pathlib
 import re
 import tempfile
+import threading
 import warnings
 import zipfile
 
@@ -171,6 +172,10 @@ def _halve(graph):
     graph.node.extend(nodes)
 
 
+# A level is the whole process's: of two at once, one would keep the other's.
+_quieting = threading.Lock()
+
+
 @contextlib.contextmanager
 def _quiet(name):
     """Hides the warnings of a logger.
@@ -178,12 +183,13 @@ def _quiet(name):
     tf2onnx prints tracebacks of what it could not optimise and left as it was.
     """
     logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    with _quieting:
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _write_litert(module, request, metadata, path):

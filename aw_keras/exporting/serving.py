@@ -5,12 +5,10 @@ batched matrix product in it: folded into groups, the batch would be a constant
 of the graph, and in loops few runtimes are fast.
 """
 
-import contextlib
-
 import keras
 import tensorflow as tf
 
-from aw_keras.ops import IMPLEMENTATIONS, use_implementation
+from aw_keras.ops.selection import force_implementation
 
 INPUT = "images"
 
@@ -57,7 +55,11 @@ def serving_module(model, request):
             (variable, tf.cast(value, variable.dtype))
             for variable, value in zip(model.variables, module.state)
         ]
-        with _free_batch(model), keras.StatelessScope(state_mapping=pairs):
+        # Layers that name an implementation would freeze the batch, too.
+        with (
+            force_implementation("matmul"),
+            keras.StatelessScope(state_mapping=pairs),
+        ):
             outputs = _named(model, model(images, training=False))
         if request.format == "saved_model":
             outputs = {name: x[:count] for name, x in outputs.items()}
@@ -103,31 +105,3 @@ def _named(model, outputs):
 
 def _is_half(tensor):
     return tensor.dtype in (tf.float16, tf.bfloat16)
-
-
-@contextlib.contextmanager
-def _free_batch(model):
-    """Has every per-sample convolution traced as a matrix product.
-
-    Layers that name an implementation lose it meanwhile: it would come first.
-    """
-    named = [
-        (operation, operation.implementation)
-        for operation in _operations(model)
-        if getattr(operation, "implementation", None) in IMPLEMENTATIONS
-    ]
-    try:
-        for operation, _ in named:
-            operation.implementation = "matmul"
-        with use_implementation("matmul"):
-            yield
-    finally:
-        for operation, implementation in named:
-            operation.implementation = implementation
-
-
-def _operations(model):
-    """All layers, nested ones too, and operations that are no layers."""
-    for layer in model._flatten_layers():
-        yield layer
-        yield from getattr(layer, "operations", ())

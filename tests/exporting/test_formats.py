@@ -129,8 +129,8 @@ def test_a_network_of_pytorch(format, tmp_path):
 
 def test_the_reader_finds_a_batch_in_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "aw_keras.exporting.serving._free_batch",
-        lambda model: aw_keras.ops.use_implementation("grouped"),
+        "aw_keras.exporting.serving.force_implementation",
+        lambda name: aw_keras.ops.use_implementation("grouped"),
     )
     aw_keras.export(network("AWDenseNet"), tmp_path / "artifact")
     artifact = Artifact("saved_model", tmp_path / "artifact")

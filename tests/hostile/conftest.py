@@ -14,6 +14,7 @@ if keras.backend.backend() != "tensorflow":
         "test_paths.py",
         "test_previous.py",
         "test_requests.py",
+        "test_threads.py",
     ]
 if keras.backend.backend() == "torch":
     collect_ignore.append("test_long_runs.py")
