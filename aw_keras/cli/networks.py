@@ -232,9 +232,11 @@ def load(path):
     import keras
 
     import aw_keras.layers  # noqa: F401 - Keras has to know them.
+    from aw_keras.weights import loading
 
     try:
-        return keras.saving.load_model(path, compile=False)
+        loading.check(path)
+        model = keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
     except Exception as error:
         raise ValueError(
@@ -242,6 +244,12 @@ def load(path):
             f"Keras and aw_keras only. Received: MODEL={path} "
             f"({type(error).__name__}: {error})"
         ) from error
+    if broken := loading.not_finite(model):
+        raise ValueError(
+            "Expected finite weights. Received: "
+            f"MODEL={path}, where {', '.join(broken)} has infinity or NaN"
+        )
+    return model
 
 
 def _check_file(path):
@@ -294,10 +302,10 @@ def _classes_in(path):
     """The number of classes that a file of weights is for."""
     from aw_keras.weights import loading
 
-    variables = loading.read(path).get(loading.CLASSIFIER)
-    if not variables:
+    shapes = loading.shapes(path).get(loading.CLASSIFIER)
+    if not shapes:
         raise ValueError(
             f"Expected weights with the classifier `{loading.CLASSIFIER}`. "
             f"Received: weights={path}"
         )
-    return max(variables.values(), key=lambda value: value.ndim).shape[-1]
+    return max(shapes.values(), key=len)[-1]
