@@ -17,8 +17,10 @@ import sys
 
 from aw_keras.applications import get_entry
 from docs import measurements
-from zoo import bccd_card, model_card, pages, quantize, table, throughput
+from zoo import pages, quantize, throughput
+from zoo.publishing import model_card, table
 from zoo.recipe import Recipe
+from zoo.studies import bccd_card
 
 ROOT = pathlib.Path(__file__).parents[1]
 #: The pages that the tests run, and those with tables.
