@@ -4,6 +4,7 @@ names."""
 import contextlib
 import os
 import pathlib
+import stat
 import tempfile
 
 
@@ -80,6 +81,39 @@ def new_folder(out):
     pathlib.Path(out).absolute().parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as new:
         yield new
+
+
+def read_inside(folder, name, largest):
+    """The content of a regular file that is in a folder, wherever links lead.
+
+    Args:
+        folder: Path of a folder, which may be a link itself.
+        name: Path of a file, relative to it, that need not be trusted.
+        largest: Integer, the most bytes that it may have.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not in the folder, no regular file or too large.
+    """
+    root = os.path.realpath(folder)
+    path = os.path.realpath(os.path.join(root, name))
+    if os.path.commonpath((root, path)) != root:
+        raise ValueError(f"leads out of {folder}")
+    # Opening a pipe would wait; a link has no place in a real path.
+    flags = ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY")
+    flags = sum(getattr(os, flag, 0) for flag in flags)
+    with open(os.open(path, os.O_RDONLY | flags), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("not a regular file")
+        if found.st_size > largest:
+            raise ValueError(
+                f"{found.st_size} bytes, more than the {largest} allowed"
+            )
+        return file.read(largest)
 
 
 def _sync(path):
