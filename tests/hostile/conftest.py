@@ -18,6 +18,7 @@ if keras.backend.backend() != "tensorflow":
         "test_photos.py",
         "test_previous.py",
         "test_requests.py",
+        "test_sizes.py",
         "test_threads.py",
     ]
 if keras.backend.backend() == "torch":
