@@ -27,7 +27,7 @@ CASES = [
     (("summary", "missing.keras"), "missing.keras, which is no file"),
     (("summary", "noise.png"), "model.save('name.keras')"),
     (("summary", "text.keras"), "model.save('name.keras')"),
-    (("summary", "."), "which is no file"),
+    (("summary", "folder"), "folder, a folder without model.keras"),
     (("predict", "aw.keras"), "required: IMAGE"),
     ((*PREDICT, "missing.png", *UNIT), "No such file"),
     ((*PREDICT, ".", *UNIT), "Is a directory"),
