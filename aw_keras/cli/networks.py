@@ -32,8 +32,9 @@ PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 
 DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or a .keras file, or a file of
-PyTorch with a ResNet of timm, torchvision, akamaster or chenyaofo. How images
+--pretrained), or with yours (--weights PATH), or the name of weights of others
+(aw-keras list --pretrained '*/*'), or a .keras file, or a file of PyTorch with
+a ResNet of timm, torchvision, akamaster or chenyaofo. How images
 have to be preprocessed is known for weights that have a name, and what is usual
 is done for files of PyTorch; for others say --preprocessing, that of a data
 set: {", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or
@@ -132,7 +133,7 @@ def add_arguments(parser):
 
 def open_any(source):
     """The model of an argument MODEL; that of a name has random weights."""
-    if _is_path(source):
+    if catalogue.owner(source) or _is_path(source):
         return load(source)
     name = _known(source)["name"]
     from aw_keras.applications import create_model
@@ -160,12 +161,15 @@ def open_trained(options):
     Raises:
         ValueError: If there are no weights, or no preprocessing for them.
     """
+    is_named = catalogue.owner(options.model) is not None
+    if options.weights and (is_named or _is_path(options.model)):
+        raise ValueError(
+            "Expected --weights for the name of a network only. "
+            f"Received: MODEL={options.model}, which has its own"
+        )
+    if is_named:
+        return _network(options, load(options.model), options.model)
     if _is_path(options.model):
-        if options.weights:
-            raise ValueError(
-                "Expected --weights for the name of a network only. "
-                f"Received: MODEL={options.model}, which has its own"
-            )
         _check_file(options.model)
         _check_said(options, options.model)
         return _network(options, load(options.model), options.model)
@@ -223,7 +227,12 @@ def _known(name):
 
 
 def load(path):
-    """The model of a `.keras` file, not compiled, or of one of PyTorch."""
+    """The model of a `.keras` file, not compiled, or of one of PyTorch.
+
+    Also that of weights of others, by their name.
+    """
+    if network := catalogue.owner(path):
+        return _with_named(network["name"], path)
     _check_file(path)
     if suffixes.is_pytorch(path):
         from aw_keras.applications import from_pytorch
@@ -246,7 +255,10 @@ def load(path):
 
 def _check_file(path):
     if not os.path.isfile(path):
-        raise ValueError(f"{_MODEL}{path}, which is no file")
+        known = [name for n in catalogue.networks() for name in n["published"]]
+        raise ValueError(
+            f"{_MODEL}{path}, which is no file" + did_you_mean(path, known)
+        )
     if suffixes.is_pytorch(path):
         return
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):

@@ -58,6 +58,7 @@ def test_weights_by_the_name_of_the_data(checkout, source):
     assert len(model.weights_receipt.loaded) == 39
     assert model.weights_receipt.dataset == "cifar10"
     assert model.weights_receipt.preprocessing == CIFAR10.preprocessing
+    assert model.weights_receipt.verified.against == "pinned"
     body = ResNet20(weights="cifar10", include_top=False, pooling="max")
     assert_same(body, source)
     assert body.weights_receipt.left == ("predictions",)

@@ -14,6 +14,7 @@ EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
 aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
 aw-keras convert seresnet50.safetensors aw_seresnet50.keras
+aw-keras convert timm/seresnet50.ra2_in1k aw_seresnet50.keras
 """
 
 
@@ -21,7 +22,8 @@ def add_arguments(parser):
     parser.add_argument(
         "source",
         metavar="IN",
-        help=".keras file of a functional model, file of PyTorch, or weights",
+        help=".keras file of a functional model, file of PyTorch, weights, or "
+        "the name of weights of others",
     )
     parser.add_argument("target", metavar="OUT", help=".keras file to write")
     parser.add_argument(
