@@ -62,7 +62,7 @@ nothing else. Whatever is in the picture, it names one of them.
 _NEWER = """
 
 There is a newer file, which `weights="{file.dataset}"` stands for: this one is
-loaded by its path, `zoo/weights/{file.name}`."""
+loaded by its path, `aw_keras/weights/files/{file.name}`."""
 
 
 def card(file, files, places):

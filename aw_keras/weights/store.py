@@ -1,4 +1,4 @@
-"""Where released files are: in a checkout, in the Keras cache, or to download.
+"""Where released files are: in the package, in the Keras cache, or to download.
 
 Whatever the place, a file is given out only if it has the released hash. Those
 of others have a module of their own.
@@ -13,8 +13,8 @@ from aw_keras.weights import manifest, peers
 from aw_keras.weights.download import download
 from aw_keras.weights.manifest import PublishedFile, ReleasedFile, Verified
 
-#: The folder with the files, in a checkout of the project.
-CHECKOUT = pathlib.Path(__file__).parents[2] / "zoo" / "weights"
+#: The folder with the files that are part of the package.
+SHIPPED = pathlib.Path(__file__).with_name("files")
 
 _DISTRIBUTION = "aw-keras"
 _LABEL = "Weights"
@@ -59,10 +59,10 @@ def resolve(weights, architecture):
 def fetch(file):
     """The path of a file that has a name, which is downloaded if it has to be.
 
-    Released files are looked for in the folder `zoo/weights` of a checkout and
-    in `models` of the Keras cache, whose place the environment variable
-    `KERAS_HOME` decides; those of others in the Keras cache and in those of
-    PyTorch and the Hugging Face hub, whose own variables are respected.
+    Released files are looked for in the package itself, and in `models` of the
+    Keras cache, whose place the environment variable `KERAS_HOME` decides;
+    those of others in the Keras cache and in those of PyTorch and the Hugging
+    Face hub, whose own variables are respected.
 
     Args:
         file: One of `aw_keras.weights.released()` or
@@ -73,7 +73,7 @@ def fetch(file):
 
     Raises:
         ImportError: If what reads the file is not installed.
-        ValueError: If the file in the checkout or in the cache of others, or
+        ValueError: If the file in the package or in the cache of others, or
             the one that the server has, is not that file.
         ConnectionError: If there is no address, no network or no such file.
         OSError: If the cache cannot be written to.
@@ -105,8 +105,8 @@ def found(file):
 
 
 def _places(file):
-    """Where a released file may be: in a checkout, and in the Keras cache."""
-    return str(CHECKOUT / file.name), os.path.join(_cache(), file.name)
+    """Where a released file may be: in the package, and in the Keras cache."""
+    return str(SHIPPED / file.name), os.path.join(_cache(), file.name)
 
 
 def _cache():

@@ -51,8 +51,8 @@ FILE = released_file()
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A checkout and a Keras cache that are empty, and no address."""
-    monkeypatch.setattr(store, "CHECKOUT", tmp_path / "checkout")
+    """A package and a Keras cache that are empty, and no address."""
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "package")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(store, "_release_page", lambda: None)
     monkeypatch.delenv("AW_KERAS_WEIGHTS_URL", raising=False)
@@ -106,9 +106,9 @@ def test_a_folder_is_an_address(places, monkeypatch):
     assert pathlib.Path(fetch(FILE)).read_bytes() == CONTENT
 
 
-def test_the_checkout_comes_first(places, server):
+def test_the_package_comes_first(places, server):
     put(cached(places), CONTENT)
-    shipped = put(places / "checkout" / FILE.name, CONTENT)
+    shipped = put(places / "package" / FILE.name, CONTENT)
     assert fetch(FILE) == str(shipped)
     assert server.ranges == []
 
@@ -251,8 +251,8 @@ def test_a_file_in_a_read_only_cache_needs_no_lock(places, monkeypatch):
     assert fetch(FILE) == str(cached(places))
 
 
-def _fetch_in_a_process(checkout, results):
-    store.CHECKOUT = checkout
+def _fetch_in_a_process(shipped, results):
+    store.SHIPPED = shipped
     results.put("begun")
     results.put(fetch(FILE))
 
@@ -261,7 +261,7 @@ def test_two_processes_at_once(places, server):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     results = context.Queue()
-    arguments = (places / "checkout", results)
+    arguments = (places / "package", results)
     processes = [
         context.Process(target=_fetch_in_a_process, args=arguments)
         for _ in range(2)
@@ -297,8 +297,8 @@ def mutations(content, count, seed):
 
 
 def test_a_damaged_file_is_never_given_out(places):
-    """Neither from a checkout, nor from a cache that cannot be mended."""
-    shipped, kept = places / "checkout" / FILE.name, cached(places)
+    """Neither from the package, nor from a cache that cannot be mended."""
+    shipped, kept = places / "package" / FILE.name, cached(places)
     for place, error in ((shipped, ValueError), (kept, ConnectionError)):
         for damaged in mutations(CONTENT, 150, seed=1):
             put(place, damaged)
