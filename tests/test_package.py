@@ -1,17 +1,20 @@
 """The wheel: what is in it, and that it works where TensorFlow is not."""
 
+import configparser
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import zipfile
+from email.message import Message
 from importlib import metadata
 
 import keras
 import numpy as np
 import pytest
 
+from aw_keras import home
 from aw_keras.applications import AWResNet20
 from aw_keras.weights import released
 
@@ -23,6 +26,7 @@ import numpy as np
 assert importlib.util.find_spec("tensorflow") is None
 assert importlib.util.find_spec("torch") is None
 import aw_keras
+from aw_keras import home
 from aw_keras.applications import AWResNet20
 layer = aw_keras.AWConv2D(4, 3, padding="same")
 maps = layer(np.ones((2, 5, 6, 8), "float32"))
@@ -92,11 +96,25 @@ def test_wheel_holds_the_library_only(wheel):
     assert {file.name for file in released()} <= shipped
 
 
+def test_the_address_of_the_project(monkeypatch):
+    found = Message()
+    monkeypatch.setattr(home.importlib.metadata, "metadata", lambda _: found)
+    assert home.address() is home.weights() is home.requirement("jax") is None
+    found["Home-page"] = "https://example.org/a"
+    assert home.weights() == "https://example.org/a/releases/download/weights"
+    assert (
+        home.requirement("jax") == "aw-keras[jax] @ git+https://example.org/a"
+    )
+
+
 def test_wheel_metadata(wheel):
     (found,) = metadata.distributions(name="aw-keras", path=[str(wheel)])
     assert found.metadata["Version"] == "0.1.0"
     assert found.metadata["License"] == "Apache-2.0"
     assert found.metadata["Requires-Python"] == ">=3.11"
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert found.metadata.get("Home-page") == setup["metadata"].get("url")
     required = {text for text in found.requires if "extra ==" not in text}
     assert required == {"filelock>=3.16", "keras>=3.15", "numpy"}
     assert set(found.metadata.get_all("Provides-Extra")) == {

@@ -5,19 +5,16 @@ of others have a module of their own.
 """
 
 import dataclasses
-import importlib.metadata
 import os
 import pathlib
 
+from aw_keras import home
 from aw_keras.weights import manifest, peers
 from aw_keras.weights.download import download
 from aw_keras.weights.manifest import PublishedFile, ReleasedFile, Verified
 
 #: The folder with the files that are part of the package.
 SHIPPED = pathlib.Path(__file__).with_name("files")
-
-_DISTRIBUTION = "aw-keras"
-_LABEL = "Weights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +117,7 @@ def keras_home():
 
 def _base_url(file):
     """The address of all files, ending in a slash."""
-    base = os.environ.get("AW_KERAS_WEIGHTS_URL") or _release_page()
+    base = os.environ.get("AW_KERAS_WEIGHTS_URL") or home.weights()
     if not base:
         raise ConnectionError(
             f"Expected an address to download {file.name} from: set the "
@@ -128,13 +125,3 @@ def _base_url(file):
             "folder. Received: none, and this version of aw_keras has none"
         )
     return base.rstrip("/") + "/"
-
-
-def _release_page():
-    """The address in the metadata of the package, or `None`."""
-    try:
-        found = importlib.metadata.metadata(_DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    pairs = (url.split(", ", 1) for url in found.get_all("Project-URL", []))
-    return dict(pairs).get(_LABEL)

@@ -17,6 +17,7 @@ import filelock
 import numpy as np
 import pytest
 
+from aw_keras import home
 from aw_keras.weights import ReleasedFile, fetch, manifest, store
 from aw_keras.weights import download as downloads
 from tests.weights.server import serving
@@ -54,7 +55,7 @@ def places(tmp_path, monkeypatch):
     """A package and a Keras cache that are empty, and no address."""
     monkeypatch.setattr(store, "SHIPPED", tmp_path / "package")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(store, "_release_page", lambda: None)
+    monkeypatch.setattr(home, "address", lambda: None)
     monkeypatch.delenv("AW_KERAS_WEIGHTS_URL", raising=False)
     monkeypatch.setattr(downloads, "PAUSE", 0)
     monkeypatch.setattr(downloads, "TIMEOUT", 5)
@@ -203,24 +204,12 @@ def test_no_address(places):
         fetch(FILE)
 
 
-def test_the_address_in_the_metadata_of_the_package(server, monkeypatch):
-    metadata = {"Paper": "https://example.org", "Weights": server.url}
-    monkeypatch.undo()
-    monkeypatch.setattr(
-        store.importlib.metadata,
-        "metadata",
-        lambda name: _Metadata(metadata) if name == "aw-keras" else None,
-    )
-    assert store._release_page() == server.url
-
-
-class _Metadata:
-    def __init__(self, urls):
-        self.urls = urls
-
-    def get_all(self, field, default):
-        assert field == "Project-URL"
-        return [f"{label}, {url}" for label, url in self.urls.items()]
+def test_the_address_of_the_project(places, server, monkeypatch):
+    monkeypatch.delenv("AW_KERAS_WEIGHTS_URL")
+    monkeypatch.setattr(home, "address", lambda: f"{server.root}/project")
+    path = f"/project/releases/download/weights/{FILE.name}"
+    server.files[path] = CONTENT
+    assert fetch(FILE) == str(cached(places))
 
 
 def test_a_cache_that_cannot_be_written(places, server):
