@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AWConv2D",
     "AWDepthwiseConv2D",
+    "Classifier",
     "applications",
     "explain",
     "export",
@@ -35,6 +36,7 @@ def _is_command():
 
 if not _is_command():
     from aw_keras import applications, explain, layers, ops, weights
+    from aw_keras.classifier import Classifier
     from aw_keras.convert import fold_attention, to_aw
     from aw_keras.exporting import export
     from aw_keras.layers import AWConv2D, AWDepthwiseConv2D

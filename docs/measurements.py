@@ -11,7 +11,7 @@ from benchmarks.awconv import SHAPES
 from benchmarks.implementations import TOLERANCE
 from benchmarks.measure import REFERENCE, SUBJECT
 from benchmarks.report import format_ratio
-from zoo import table
+from zoo.publishing import table
 
 RESULTS = pathlib.Path(__file__).parents[1] / "benchmarks" / "results"
 

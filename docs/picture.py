@@ -3,7 +3,7 @@
     python -m docs.picture --data cifar10
 
 Its left is a scheme, its right the attention of a trained AW-ResNet-20 in four
-test images. `--data` is what `zoo.data.load` takes.
+test images. `--data` is what `zoo.data.sources.load` takes.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from aw_keras import explain
 from aw_keras.applications import AWResNet20, cifar_resnet
-from zoo import data
+from zoo.data import sources
 
 PATH = pathlib.Path(__file__).with_name("attention.png")
 CLASSES = ("airplane", "cat", "frog", "ship")
@@ -117,7 +117,7 @@ def main(arguments=None):
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--weights", default="cifar10", metavar="NAME|PATH")
     options = parser.parse_args(arguments)
-    dataset = data.load(options.data)
+    dataset = sources.load(options.data)
     model = AWResNet20(weights=options.weights)
     labels = [dataset.class_names.index(name) for name in CLASSES]
     chosen = [np.flatnonzero(dataset.y_test == label)[0] for label in labels]

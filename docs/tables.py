@@ -19,8 +19,10 @@ import sys
 from aw_keras import home
 from aw_keras.applications import get_entry
 from docs import measurements, notebooks
-from zoo import bccd_card, model_card, pages, quantize, table, throughput
+from zoo import pages, quantize, throughput
+from zoo.publishing import model_card, table
 from zoo.recipe import Recipe
+from zoo.studies import bccd_card
 
 ROOT = pathlib.Path(__file__).parents[1]
 #: The pages that the tests run, and those with tables.

@@ -24,8 +24,9 @@ from matplotlib.figure import Figure
 from aw_keras.command import one_line_errors
 from aw_keras.detection import annotations, predict
 from aw_keras.detection.prepare import ANNOTATIONS, prepare
-from zoo import bccd_card, table
-from zoo.bccd_run import CLASSES, METRICS, VARIANTS, read_image
+from zoo.publishing import table
+from zoo.studies import bccd_card
+from zoo.studies.bccd_run import CLASSES, METRICS, VARIANTS, read_image
 
 SPLITS = ("train", "test")
 SEEDS = (1, 2, 3)
@@ -48,7 +49,7 @@ def write_results(folders, bccd, data, places):
         folders: Dict from variant and seed to the folder of a run.
         bccd: Path of the data set.
         data: Path of its TFRecords.
-        places: `zoo.table.Places`.
+        places: `zoo.publishing.table.Places`.
     """
     rows = [json.loads((f / METRICS).read_text()) for f in folders.values()]
     path = bccd_card.path(places)
@@ -129,7 +130,7 @@ def main(arguments=None, places=None):
             # A process of its own gives the memory back.
             call = (variant, seed, options.bccd, data, folder, options.steps)
             subprocess.run(
-                [sys.executable, "-m", "zoo.bccd_run", *map(str, call)],
+                [sys.executable, "-m", "zoo.studies.bccd_run", *map(str, call)],
                 check=True,
             )
     write_results(folders, options.bccd, data, places or table.Places())

@@ -19,93 +19,13 @@ import numpy as np
 
 from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
-from zoo import data
-from zoo.network import build, on_pixels, preprocessing_for
+from zoo.data.preprocessing import preprocessing_for
+from zoo.data.sources import load, load_data
+from zoo.publishing import check
 from zoo.recipe import Recipe
-
-
-def evaluate(model, dataset, preprocessing, batch_size=256):
-    """Measures a classifier on the test split.
-
-    Args:
-        model: `keras.Model` from pixels to probabilities, such as
-            `zoo.network.on_pixels` makes.
-        dataset: `zoo.data.Dataset`.
-        preprocessing: `Preprocessing` that the model was made with, which
-            crops images of any size.
-        batch_size: Integer, number of images at a time.
-
-    Returns:
-        Dict of `"top1"`, `"top5"`, `"loss"` (mean cross-entropy in nats),
-        `"ece"` (expected calibration error), `"images"` (their number),
-        `"per_class"` (a dict from name to accuracy) and `"confusion"`, whose
-        rows are the true classes and columns the predicted ones, as lists of
-        counts. Accuracies are from 0 to 1.
-    """
-    return measures(
-        _probabilities(model, dataset, preprocessing, batch_size),
-        dataset.y_test,
-        dataset.class_names,
-    )
-
-
-def measures(probabilities, labels, class_names):
-    """What `evaluate` returns, from probabilities.
-
-    Example:
-
-    >>> import numpy as np
-    >>> certain = np.eye(3)[[0, 1, 1]]
-    >>> found = measures(certain, np.array([0, 1, 2]), "abc")
-    >>> found["confusion"], round(found["top1"], 2), round(found["ece"], 2)
-    ([[1, 0, 0], [0, 1, 0], [0, 1, 0]], 0.67, 0.33)
-
-    Args:
-        probabilities: Array `(images, classes)`.
-        labels: Integer array `(images,)`.
-        class_names: Sequence of the names of the classes.
-    """
-    probabilities = np.asarray(probabilities, "float64")
-    places = np.arange(len(labels))
-    of_label = probabilities[places, labels]
-    # Ties count against the label.
-    rank = (probabilities >= of_label[:, None]).sum(-1)
-    predicted = probabilities.argmax(-1)
-    confusion = np.zeros((len(class_names),) * 2, int)
-    np.add.at(confusion, (labels, predicted), 1)
-    counts = np.maximum(confusion.sum(1), 1)
-    return {
-        "images": len(labels),
-        "top1": float((predicted == labels).mean()),
-        "top5": float((rank <= 5).mean()),
-        "loss": float(-np.log(np.maximum(of_label, 1e-12)).mean()),
-        "ece": calibration_error(probabilities.max(-1), predicted == labels),
-        "per_class": {
-            name: float(hits / count)
-            for name, hits, count in zip(
-                class_names, confusion.diagonal(), counts
-            )
-        },
-        "confusion": confusion.tolist(),
-    }
-
-
-def calibration_error(confidence, correct, bins=15):
-    """Expected calibration error: how far confidence is from accuracy.
-
-    Args:
-        confidence: Array `(images,)` of the probability of the predicted
-            class.
-        correct: Boolean array `(images,)`.
-        bins: Integer, number of bins of equal width from 0 to 1.
-
-    Returns:
-        The mean over the images of the difference between mean confidence and
-        accuracy in their bin.
-    """
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gap = np.bincount(place, confidence - correct, minlength=bins)
-    return float(np.abs(gap).sum() / len(confidence))
+from zoo.run import Run, to_json
+from zoo.training.measuring import evaluate
+from zoo.training.network import build, on_pixels
 
 
 def draw_confusion(confusion, class_names, path):
@@ -127,26 +47,18 @@ def draw_confusion(confusion, class_names, path):
         figure.savefig(new, dpi=120)
 
 
-def _probabilities(model, dataset, preprocessing, batch_size):
-    if not dataset.encoded:
-        return model.predict(dataset.x_test, batch_size=batch_size, verbose=0)
-    from zoo import decoding
-
-    images = decoding.test_batches(dataset, preprocessing, batch_size).map(
-        lambda image, label: image
-    )
-    return model.predict(images, verbose=0)
-
-
 def _trained(options):
     """The model from pixels to probabilities, its data and preprocessing."""
+    run = Run(options.model)
+    if run.exists:
+        classifier = run.classifier()
+        return (
+            on_pixels(classifier.network, classifier.preprocessing),
+            _data_of(run, classifier, options),
+            classifier.preprocessing,
+        )
     path = pathlib.Path(options.model)
-    folder = path if path.is_dir() else path.parent
-    if path.exists() and (folder / "run.json").exists():
-        fields = json.loads((folder / "run.json").read_text())
-        recipe = Recipe.from_dict(fields)
-        weights = folder / "model.weights.h5"
-    elif path.is_file():
+    if path.is_file():
         # The name of a published file begins with network and data set.
         model, _, rest = path.name.partition("-")
         recipe = _recipe(model, rest.partition("-")[0], options)
@@ -154,11 +66,24 @@ def _trained(options):
     else:
         recipe = _recipe(options.model, options.weights, options)
         weights = options.weights
-    source = options.data or recipe.data
-    dataset = data.load(source, encoded=recipe.image_size is not None)
+    dataset = load_data(recipe)
     network = build(recipe, dataset, weights=weights)
     preprocessing = preprocessing_for(recipe, dataset)
     return on_pixels(network, preprocessing), dataset, preprocessing
+
+
+def _data_of(run, classifier, options):
+    """The data of a run, or others of the same classes."""
+    if options.data is None:
+        return load_data(run.recipe)
+    dataset = load(options.data, encoded=run.recipe.image_size is not None)
+    if dataset.class_names != classifier.class_names:
+        raise ValueError(
+            "Expected --data of the classes of the run, "
+            f"{', '.join(classifier.class_names)}. "
+            f"Received: {options.data} with {', '.join(dataset.class_names)}"
+        )
+    return dataset
 
 
 def _recipe(model, dataset, options):
@@ -189,7 +114,8 @@ def _parse(arguments):
         "has not the published accuracy",
     )
     parser.add_argument(
-        "--data", help="what zoo.data.load takes; the run's own by default"
+        "--data",
+        help="what zoo.data.sources.load takes; the run's own by default",
     )
     parser.add_argument(
         "--weights",
@@ -213,8 +139,6 @@ def _parse(arguments):
 
 
 def _check(source):
-    from zoo import check
-
     checked = check.check(source)
     print(check.report(checked))
     if not all(good for _, _, good in checked):
@@ -233,7 +157,7 @@ def main(arguments=None):
             options.out.mkdir(parents=True, exist_ok=True)
             replace_text(
                 options.out / "evaluation.json",
-                json.dumps(found, indent=2) + "\n",
+                to_json(found),
             )
             draw_confusion(
                 found["confusion"],

@@ -18,7 +18,8 @@ import sys
 from aw_keras.applications import datasets
 from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest
-from zoo import bccd_card, model_card, study, table
+from zoo.publishing import model_card, table
+from zoo.studies import attention, bccd_card
 
 _README = """{head}
 # Results
@@ -42,7 +43,7 @@ lowest seed. Its card says which accuracy that one has.
 
 _STUDIES = (
     (
-        study,
+        attention,
         """
 [The study]({path}) compares attention branches of AW-ResNet-20.
 """,
@@ -72,7 +73,7 @@ def texts(places):
     """The pages as they should be.
 
     Args:
-        places: `zoo.table.Places`.
+        places: `zoo.publishing.table.Places`.
 
     Returns:
         A dict from `pathlib.Path` to text.
@@ -106,7 +107,7 @@ def figures(places):
     """The pictures of learning curves that there should be.
 
     Args:
-        places: `zoo.table.Places`.
+        places: `zoo.publishing.table.Places`.
 
     Returns:
         A dict from `pathlib.Path` to pairs of what is drawn and its hash.

@@ -14,22 +14,22 @@ same name is refused, and so is what is not finished.
 """
 
 import argparse
-import csv
 import dataclasses
-import io
 import itertools
 import json
 import pathlib
 import shutil
 import tempfile
 
+from aw_keras import Classifier
 from aw_keras.applications import create_model
 from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
-from aw_keras.preprocessing import Preprocessing
-from aw_keras.weights import manifest
-from zoo import pages, table
+from aw_keras.weights import manifest, pytorch
+from zoo import pages
+from zoo.publishing import table
 from zoo.recipe import Recipe
+from zoo.run import Run
 
 #: Of the learning curves, what is worth keeping.
 _COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -47,28 +47,20 @@ _FREE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished run: its row, and the folder that it comes from.
+class Finished:
+    """A finished run, and its row.
 
     Attributes:
-        folder: `pathlib.Path`.
+        run: `zoo.run.Run`.
         dataset: Name of the data set.
-        classes: Number of its classes.
-        preprocessing: `Preprocessing` that images went through.
-        row: `zoo.table.Row`.
+        row: `zoo.publishing.table.Row`.
         curve: Text of the learning curve, as CSV.
     """
 
-    folder: pathlib.Path
+    run: Run
     dataset: str
-    classes: int
-    preprocessing: Preprocessing
     row: table.Row
     curve: str
-
-    @property
-    def weights(self):
-        return self.folder / "model.weights.h5"
 
 
 def read_run(folder):
@@ -78,42 +70,32 @@ def read_run(folder):
         folder: Path of what `zoo.train` wrote.
 
     Returns:
-        A `Run`.
+        A `Finished`.
 
     Raises:
         ValueError: If the run is not finished, or was not trained as the
             recipe says whose name it has.
     """
-    folder = pathlib.Path(folder)
-    for name in ("metrics.json", "log.csv", "model.weights.h5"):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"Expected a finished run. Received: {folder} without {name}"
-            )
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    _check_recipe(folder, metrics)
-    curve, epochs = _shortened((folder / "log.csv").read_text("utf-8"))
-    if epochs != metrics["epochs"]:
+    run = Run(folder)
+    metrics = run.metrics
+    _check_recipe(run, metrics)
+    log = run.log
+    if len(log) != metrics["epochs"] or not run.model.is_file():
         raise ValueError(
-            f"Expected a finished run. Received: {folder} with {epochs} of "
-            f"{metrics['epochs']} epochs in log.csv"
+            f"Expected a finished run. Received: {folder} with {len(log)} of "
+            f"{metrics['epochs']} epochs in its log"
+            + ("" if run.model.is_file() else f", without {run.model.name}")
         )
-    return Run(
-        folder,
-        metrics["dataset"],
-        len(metrics["class_names"]),
-        Preprocessing(**metrics["preprocessing"]),
-        _row(metrics),
-        curve,
-    )
+    return Finished(run, metrics["dataset"], _row(metrics), _shortened(log))
 
 
 def publish(runs, places=None):
     """Publishes runs, all or none.
 
     Args:
-        runs: List of `Run`.
-        places: `zoo.table.Places`; those of this checkout by default.
+        runs: List of `Finished`.
+        places: `zoo.publishing.table.Places`; by default those of this
+            checkout.
 
     Raises:
         ValueError: If there is another result of the same network, recipe,
@@ -126,8 +108,8 @@ def publish(runs, places=None):
         for dataset, group in _grouped(runs, lambda run: run.dataset)
     }
     files = manifest.read(places.manifest)
-    networks = [(run, _network(run)) for run in _first(runs, files)]
-    files += [_stored(run, network, places) for run, network in networks]
+    trained = [(run, _trained(run)) for run in _first(runs, files)]
+    files += [_stored(run, classifier, places) for run, classifier in trained]
     files = [_with_statistics(file, tables) for file in files]
     for run in runs:
         path = places.curve(run.dataset, run.row)
@@ -140,7 +122,7 @@ def publish(runs, places=None):
     pages.write(places)
 
 
-def _check_recipe(folder, metrics):
+def _check_recipe(run, metrics):
     """Refuses what differs from the recipe in more than `_FREE`."""
     path = _RECIPES / f"{metrics['recipe']}.yaml"
     wanted = dataclasses.asdict(Recipe.from_file(path))
@@ -153,7 +135,7 @@ def _check_recipe(folder, metrics):
     ]
     if differences:
         raise ValueError(
-            f"Expected a run of the recipe {path}. Received: {folder} with "
+            f"Expected a run of the recipe {path}. Received: {run.folder} with "
             f"{', '.join(differences)}"
         )
 
@@ -174,12 +156,11 @@ def _row(metrics):
 
 
 def _shortened(log):
-    """A learning curve in five digits, and its number of epochs."""
-    rows = list(csv.DictReader(io.StringIO(log)))
+    """A learning curve in five digits."""
     lines = [
-        ",".join(f"{float(row[name]):.5g}" for name in _COLUMNS) for row in rows
+        ",".join(f"{float(row[name]):.5g}" for name in _COLUMNS) for row in log
     ]
-    return "\n".join([",".join(_COLUMNS), *lines]) + "\n", len(rows)
+    return "\n".join([",".join(_COLUMNS), *lines]) + "\n"
 
 
 def _grouped(runs, key):
@@ -214,25 +195,33 @@ def _is_of(file, run):
     return of_file == (*run.row.key[:3], run.dataset)
 
 
-def _network(run):
-    """The trained network, as a user has it."""
-    return create_model(
+def _trained(run):
+    """The `Classifier` of a run, with the network that a user has by name."""
+    found = run.run.classifier()
+    network = create_model(
         run.row.model,
-        classes=run.classes,
-        weights=run.weights,
+        classes=found.output_shape[-1],
+        weights=run.run.model,
         dtype="float32",
         data_format="channels_last",
     )
+    built, wanted = map(pytorch.built_arguments, (found.network, network))
+    if built != wanted:
+        raise ValueError(
+            f"Expected a network that was built with {wanted}, which a file "
+            f"of weights does not say. Received: {run.run.folder} with {built}"
+        )
+    return Classifier(network, found.preprocessing)
 
 
-def _stored(run, network, places):
+def _stored(run, classifier, places):
     """Puts the weights of a run where released files are."""
     row, folder = run.row, places.weights
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         # The name says what is in it.
         made = pathlib.Path(scratch, "model.weights.h5")
-        network.save_weights(made)
+        classifier.network.save_weights(made)
         sha256, size = manifest.sha256_of(made), made.stat().st_size
         name = f"{row.model.lower()}-{run.dataset}-{sha256[:8]}.weights.h5"
         with replacing(folder / name) as new:
@@ -254,7 +243,7 @@ def _stored(run, network, places):
         licence=_LICENCE,
         backend=row.backend,
         hardware=row.hardware,
-        preprocessing=run.preprocessing,
+        preprocessing=classifier.preprocessing,
     )
 
 

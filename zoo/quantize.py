@@ -17,9 +17,10 @@ import rich.progress
 
 from aw_keras import export
 from aw_keras.command import one_line_errors
-from zoo import data, table
-from zoo.check import network_of, trained_on
-from zoo.evaluate import measures
+from zoo.data import sources
+from zoo.publishing import table
+from zoo.publishing.check import network_of, trained_on
+from zoo.training.measuring import measures
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "int8.csv"
 PRECISIONS = ("float32", "int8")
@@ -32,7 +33,7 @@ def quantize(network, dataset, preprocessing, images=200, seed=0):
 
     Args:
         network: `keras.Model`, a classifier of normalised images.
-        dataset: `zoo.data.Dataset` whose images have one size.
+        dataset: `zoo.data.dataset.Dataset` whose images have one size.
         preprocessing: `Preprocessing` of the network's images.
         images: Integer, number of training images to measure ranges in.
         seed: Integer, which chooses them.
@@ -90,14 +91,14 @@ def main(arguments=None):
         description="Measure what 8 bits cost the released networks.",
     )
     parser.add_argument(
-        "--data", required=True, help="what zoo.data.load takes"
+        "--data", required=True, help="what zoo.data.sources.load takes"
     )
     source = parser.parse_args(arguments).data
     form = table.label(source)
     files = trained_on(form)
     if not files:
         parser.error(f"no weights were trained on {form}")
-    dataset = data.load(source)
+    dataset = sources.load(source)
     rows = [_row(file, source, dataset) for file in files]
     print(table.write_dicts(RESULTS, rows), end="")
 

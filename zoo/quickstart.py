@@ -20,9 +20,11 @@ import numpy as np
 import rich.console
 import rich.table
 
-from zoo.network import build, on_pixels, preprocessing_for
+from zoo.data.sources import load_data
 from zoo.recipe import Recipe
-from zoo.train import claim, load_data, train
+from zoo.run import Run
+from zoo.training.loop import train
+from zoo.training.network import on_pixels
 
 RECIPE = Recipe.from_file(
     pathlib.Path(__file__).with_name("recipes") / "digits.yaml",
@@ -35,15 +37,16 @@ ALLOWED_DIFFERENCE = 1e-5
 def main(out=pathlib.Path("runs/quickstart"), recipe=RECIPE):
     start = time.monotonic()
     shutil.rmtree(out, ignore_errors=True)
-    claim(out, recipe)
+    run = Run(out)
+    run.claim(recipe)
     dataset = load_data(recipe)
     print(
         f"Training {recipe.model} on {len(dataset.x_train):,} handwritten "
         "digits of 8x8 pixels. The first step compiles the network."
     )
-    metrics = train(recipe, dataset, out)
-    network = build(recipe, dataset, weights=out / "model.weights.h5")
-    model = on_pixels(network, preprocessing_for(recipe, dataset))
+    metrics = train(recipe, dataset, run)
+    trained = run.classifier()
+    model = on_pixels(trained.network, trained.preprocessing)
     model.export(
         str(out / "saved_model"), format="tf_saved_model", verbose=False
     )

@@ -29,7 +29,7 @@ class Recipe:
 
     Attributes:
         model: Name of a network of `aw_keras.applications`.
-        data: What `zoo.data.load` takes.
+        data: What `zoo.data.sources.load` takes.
         epochs: Number of epochs in all.
         name: Name of the recipe: that of its file.
         dataset: What the data are called in results. Those that
@@ -41,29 +41,52 @@ class Recipe:
             size are cropped and resized to as they are read.
         limit: Number of random images to use of each split, `None` for all.
         holdout: Number of training images that are measured on in the place of
-            the test split, and not trained on; 0 for none.
+            the test split, and not trained on; 0 for none, or a fifth of each
+            class if there is no test split.
+        skip_bad: Whether files that cannot be read as images are left out.
+        weights: What a fine-tuning begins with: a name or path that the
+            network takes, or the folder of a run, of the same network. Images
+            go through the preprocessing that is known of it. `None` begins
+            with random weights.
+        adapt: Whether the classifier of `weights` may be one of other classes,
+            and begins anew then.
+        frozen_stages: Number of stages, the stem being the first, that keep
+            the weights and statistics they begin with; as many as there are
+            leave the classifier alone to train.
         batch_size: Number of images of a step, over all devices. Those that
             an epoch's last whole batch leaves over are left out.
         learning_rate: Learning rate after the warm-up.
         attention_rate: Factor of the learning rate of the weights that an
             AW-convolution computes its attention from.
+        head_rate: Factor of the learning rate of the classifier.
         schedule: `"steps"`, a tenth of it after each of the `milestones`; or
             `"cosine"`, linear warm-up and then half a cosine down to zero.
         milestones: Epochs after which `"steps"` divides by ten.
         warmup_epochs: Length of the warm-up of `"cosine"`, in epochs.
+        optimizer: `"sgd"`, stochastic gradient descent; or `"adamw"`.
         momentum: Momentum of the stochastic gradient descent.
         nesterov: Whether it is Nesterov's.
-        weight_decay: Weight decay in the usual sense, where learning rate and
-            momentum multiply it. Biases, normalisations and
-            the attention branches of AW-convolutions are spared.
+        weight_decay: Weight decay in the usual sense: the learning rate
+            multiplies it and, of `"sgd"`, the momentum. Biases, normalisations
+            and the attention branches of AW-convolutions are spared.
+        clip_norm: The norm that the gradient of all weights together is
+            clipped to; 0 for any.
+        cross_entropy: `"categorical"`, the cross-entropy of the classes; or
+            `"binary"`, the mean cross-entropy of each class against all
+            others.
         crop_padding: Pixels by which a random crop moves an image at most.
         flip: Whether every second image is mirrored.
         rand_augment: Magnitude of RandAugment from 0, for none, to 1.
         mixup: Parameter of the beta distribution of mixup, 0 for none.
         cutmix: Parameter of the beta distribution of CutMix, 0 for none.
+        random_erasing: Probability that a rectangle of an image is replaced by
+            noise.
+        drop_path: Probability that a sample skips the residual branch of the
+            last block; the blocks before it have less, down to 0
+            (stochastic depth, arXiv 1603.09382).
         label_smoothing: Probability that is spread over all classes.
-        ema: Momentum of the moving average of the weights, which replaces
-            them at the end; 0 for none.
+        ema: Momentum of the moving average of the weights, which is measured
+            after every epoch and replaces them at the end; 0 for none.
         seed: Decides weights, order and augmentation.
         dtype: Dtype policy of the network, such as `"mixed_bfloat16"`.
         jit_compile: Whether to compile the whole step, by XLA or PyTorch's
@@ -86,20 +109,30 @@ class Recipe:
     image_size: int | None = None
     limit: int | None = None
     holdout: int = 0
+    skip_bad: bool = False
+    weights: str | None = None
+    adapt: bool = False
+    frozen_stages: int = 0
     batch_size: int = 128
     learning_rate: float = 0.1
     attention_rate: float = 1.0
+    head_rate: float = 1.0
     schedule: str = "cosine"
     milestones: tuple[int, ...] = ()
     warmup_epochs: float = 0.0
+    optimizer: str = "sgd"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
+    clip_norm: float = 0.0
+    cross_entropy: str = "categorical"
     crop_padding: int = 0
     flip: bool = False
     rand_augment: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    random_erasing: float = 0.0
+    drop_path: float = 0.0
     label_smoothing: float = 0.0
     ema: float = 0.0
     seed: int = 0
@@ -125,6 +158,9 @@ class Recipe:
         steps = self.schedule == "steps"
         _check("milestones", self, steps == bool(self.milestones), "steps only")
         _check("warmup_epochs", self, not (steps and self.warmup_epochs), "0")
+        fine_tuned = self.weights is not None
+        _check("frozen_stages", self, fine_tuned or not self.frozen_stages, "0")
+        _check("adapt", self, fine_tuned or not self.adapt, "false")
 
     @property
     def run_name(self):
@@ -185,6 +221,8 @@ class Recipe:
 
 _CHOICES = {
     "schedule": ("steps", "cosine"),
+    "optimizer": ("sgd", "adamw"),
+    "cross_entropy": ("categorical", "binary"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
     "jit_compile": ("auto", True, False),
     "distribute": (None, "mirrored", "multi_worker", "tpu", "data_parallel"),
@@ -197,18 +235,23 @@ _RANGES = {
         (1, _MANY),
     ),
     **dict.fromkeys(
-        ("crop_padding", "holdout", "seed", "warmup_epochs"), (0, _MANY)
+        (
+            *("crop_padding", "holdout", "seed", "warmup_epochs"),
+            *("frozen_stages", "clip_norm"),
+        ),
+        (0, _MANY),
     ),
     **dict.fromkeys(
-        ("momentum", "ema", "label_smoothing"),
+        ("momentum", "ema", "label_smoothing", "drop_path"),
         (0, 0.99999),
     ),
     **dict.fromkeys(
-        ("rand_augment", "weight_decay"),
+        ("rand_augment", "random_erasing", "weight_decay"),
         (0, 1),
     ),
     **dict.fromkeys(
-        ("learning_rate", "attention_rate", "mixup", "cutmix"), (0, 1000)
+        ("learning_rate", "attention_rate", "head_rate", "mixup", "cutmix"),
+        (0, 1000),
     ),
 }
 

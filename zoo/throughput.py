@@ -25,14 +25,20 @@ import keras
 import numpy as np
 
 from aw_keras.command import refuse
-from zoo import pipeline, table
-from zoo.data import Dataset
-from zoo.distribute import Devices
-from zoo.network import build, preprocessing_for
-from zoo.provenance import commit, processor
+from zoo.data import pipeline
+from zoo.data.dataset import Dataset
+from zoo.data.preprocessing import preprocessing_for
+from zoo.publishing import table
 from zoo.recipe import Recipe
-from zoo.train import add_recipe_arguments, trainable
-from zoo.train_many import add_process_arguments, limited
+from zoo.training.commands import (
+    add_process_arguments,
+    add_recipe_arguments,
+    limited,
+)
+from zoo.training.distribute import Devices
+from zoo.training.loop import trainable
+from zoo.training.network import for_training
+from zoo.training.provenance import commit, processor
 
 _STEPS = 20
 _WARM_UP = 3
@@ -57,9 +63,7 @@ def measure(recipe, seconds, ready=lambda: None):
     devices = Devices(recipe.distribute, recipe.jit_compile)
     preprocessing = preprocessing_for(recipe, dataset)
     with devices.scope():
-        network = build(
-            recipe, dataset, dtype=recipe.dtype, classifier_activation=None
-        )
+        network = for_training(recipe, dataset)
         model = trainable(network, recipe, dataset, preprocessing, devices)
     clock = _Clock(seconds, ready)
     with contextlib.suppress(_Enough):

@@ -23,13 +23,9 @@ two, and do not wait for each other where cores are shared.
 """
 
 import argparse
-import json
 import math
-import os
 import pathlib
 import shlex
-import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -39,28 +35,18 @@ import rich.console
 import rich.table
 
 from aw_keras.command import refuse
-from zoo.callbacks import Stopped
+from zoo.data.sources import load_data
 from zoo.recipe import Recipe
-from zoo.table import read_dicts
-from zoo.train import (
+from zoo.run import Run
+from zoo.training.callbacks import Stopped
+from zoo.training.commands import (
     Signals,
+    add_process_arguments,
     add_recipe_arguments,
-    claim,
-    load_data,
-    locked,
-    train,
+    is_worker,
+    shared,
 )
-
-#: What limits the threads of NumPy, PyTorch and TensorFlow.
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "TORCHINDUCTOR_COMPILE_THREADS",
-)
-
-#: Says to a process that it is one of several.
-_WORKER = "AW_KERAS_TRAIN_MANY_WORKER"
+from zoo.training.loop import train
 
 
 def train_many(recipes, out, stop):
@@ -78,21 +64,21 @@ def train_many(recipes, out, stop):
     """
     failures = {}
     for recipe in recipes:
-        folder = out / recipe.run_name
+        run = Run(out / recipe.run_name)
         if stop():
             break
         try:
-            claim(folder, recipe)
-            with locked(folder):
-                if not (folder / "metrics.json").exists():
-                    train(recipe, load_data(recipe), folder, stop)
+            run.claim(recipe)
+            with run.locked():
+                if not run.is_finished:
+                    train(recipe, load_data(recipe), run, stop)
         except Stopped:
             break
         except BlockingIOError:
             continue
         except Exception as error:
             traceback.print_exc()
-            failures[folder.name] = error
+            failures[run.folder.name] = error
         keras.backend.clear_session()
     return failures
 
@@ -132,73 +118,16 @@ def table(recipes, out, failures):
     """What is done and what is left, as a `rich.table.Table`."""
     found = rich.table.Table("run", "epochs", "seconds", "top-1", "top-5")
     for recipe in recipes:
-        folder = out / recipe.run_name
-        rows = read_dicts(folder / "log.csv")
-        seconds = sum(float(row["seconds"]) for row in rows)
+        run = Run(out / recipe.run_name)
+        seconds = sum(float(row["seconds"]) for row in run.log)
         result = ("", "")
-        if (folder / "metrics.json").exists():
-            metrics = json.loads((folder / "metrics.json").read_text())
-            result = tuple(f"{metrics[k]:.2%}" for k in ("top1", "top5"))
-        elif folder.name in failures:
-            result = (repr(failures[folder.name]), "")
-        epochs = f"{len(rows)}/{recipe.epochs}"
-        found.add_row(folder.name, epochs, f"{seconds:.0f}", *result)
+        if run.is_finished:
+            result = tuple(f"{run.metrics[k]:.2%}" for k in ("top1", "top5"))
+        elif recipe.run_name in failures:
+            result = (repr(failures[recipe.run_name]), "")
+        epochs = f"{len(run.log)}/{recipe.epochs}"
+        found.add_row(recipe.run_name, epochs, f"{seconds:.0f}", *result)
     return found
-
-
-def add_process_arguments(parser):
-    """Adds how many processes share the work to an `ArgumentParser`."""
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=1,
-        help="processes that share the work",
-    )
-    parser.add_argument(
-        "--threads",
-        type=int,
-        help="threads of each process, under TensorFlow and PyTorch",
-    )
-
-
-def limited(threads):
-    """The environment of a process of so many threads, `None` for any."""
-    limits = {} if threads is None else dict.fromkeys(_THREADS, str(threads))
-    return {**os.environ, **limits}
-
-
-def command(module):
-    """The command of this process again."""
-    return [sys.executable, "-m", module, *sys.argv[1:]]
-
-
-def shared(options, module):
-    """Runs the command of this process in several others, if it asks for it.
-
-    Args:
-        options: What `add_process_arguments` has parsed.
-        module: Name of the module that is the command.
-
-    Returns:
-        The exit code of the command; `None` if this process is to do the work.
-    """
-    alone = options.processes == 1 and options.threads is None
-    if alone or os.environ.get(_WORKER):
-        return None
-    environment = limited(options.threads) | {_WORKER: "1"}
-    workers = [
-        subprocess.Popen(command(module), env=environment)
-        for _ in range(options.processes)
-    ]
-
-    def forward(number, frame):
-        for worker in workers:
-            worker.send_signal(number)
-
-    # Ctrl-C reaches all processes of a terminal by itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, forward)
-    return max(worker.wait() for worker in workers)
 
 
 def _parse(arguments):
@@ -261,10 +190,10 @@ def main(arguments=None):
             ),
         )
         code = 1 if failures else 0
-    if not os.environ.get(_WORKER):
+    if not is_worker():
         rich.console.Console().print(table(recipes, options.out, failures))
         left = sum(
-            not (options.out / recipe.run_name / "metrics.json").exists()
+            not Run(options.out / recipe.run_name).is_finished
             for recipe in recipes
         )
         print(f"{len(recipes) - left} of {len(recipes)} runs are complete.")

@@ -12,7 +12,9 @@ from aw_keras.detection.annotations import read_voc
 from aw_keras.detection.predict import Detection
 from aw_keras.detection.prepare import prepare
 from tests.detection import pictures
-from zoo import bccd, bccd_run, table
+from zoo import bccd
+from zoo.publishing import table
+from zoo.studies import bccd_run
 
 CELLS = (
     ("RBC", 8, 4, 40, 36),

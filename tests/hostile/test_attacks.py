@@ -20,7 +20,8 @@ from aw_keras import weights
 from aw_keras.applications import create_model, get_entry, list_models
 from aw_keras.cli import networks as cli
 from tests.hostile.archives import members, network, rewrite
-from zoo import checkpoints, recipe
+from zoo import recipe
+from zoo.training import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[2]
 

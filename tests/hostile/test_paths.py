@@ -12,7 +12,7 @@ from aw_keras import weights
 from aw_keras.cli import networks as cli
 from aw_keras.weights import loading
 from tests.hostile.archives import members, network, rewrite
-from zoo import data
+from zoo.data import sources
 
 
 def files_in(folder):
@@ -51,9 +51,10 @@ def test_members_of_an_archive_of_images_that_leave_it(tmp_path):
     with tarfile.open(path, "w") as archive:
         for split in ("train", "test"):
             for parent in ("..", f"{tmp_path}/..", "."):
-                member = tarfile.TarInfo(f"{parent}/{split}/cat/0.png")
-                member.size = buffer.tell()
-                archive.addfile(member, io.BytesIO(buffer.getvalue()))
+                for name in ("cat", "dog"):
+                    member = tarfile.TarInfo(f"{parent}/{split}/{name}/0.png")
+                    member.size = buffer.tell()
+                    archive.addfile(member, io.BytesIO(buffer.getvalue()))
             for kind in (
                 *(tarfile.LNKTYPE, tarfile.SYMTYPE),
                 *(tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE),
@@ -62,8 +63,8 @@ def test_members_of_an_archive_of_images_that_leave_it(tmp_path):
                 member.type, member.linkname = kind, str(secret)
                 archive.addfile(member)
     before = files_in(tmp_path)
-    dataset = data.load(path)
-    assert len(dataset.x_train) == len(dataset.x_test) == 3
+    dataset = sources.load(path)
+    assert len(dataset.x_train) == len(dataset.x_test) == 6
     assert files_in(tmp_path) == before
 
 

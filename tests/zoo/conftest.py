@@ -3,7 +3,7 @@
 import pytest
 
 from tests.zoo import tiny
-from zoo import network
+from zoo.training import network
 
 
 @pytest.fixture

@@ -5,22 +5,23 @@ import csv
 import dataclasses
 import functools
 import json
-import pathlib
 
 import pytest
 
+from aw_keras import Classifier
 from aw_keras.applications import create_model
 from aw_keras.applications.complexity import multiply_adds, parameters
 from aw_keras.applications.datasets import CIFAR10
-from zoo import publish, table
+from zoo import publish
+from zoo.publishing import table
 from zoo.recipe import Recipe
 
-RECIPE = pathlib.Path(table.__file__).parent / "recipes" / "cifar10_short.yaml"
+RECIPE = table.Places().zoo / "recipes" / "cifar10_short.yaml"
 DATA = "../somewhere/cifar10-jpeg.tar.xz"
 
 
 def empty_places(folder):
-    """`zoo.table.Places` in a folder, where nothing was published."""
+    """Places in a folder, where nothing was published."""
     places = table.Places(
         *(folder / name for name in ("zoo", "manifest.json", "weights"))
     )
@@ -38,8 +39,12 @@ def network(model):
 @contextlib.contextmanager
 def without_reading_weights():
     """Publishes the weights of `network`, which are those of every run."""
+
+    def trained(run):
+        return Classifier(network(run.row.model), CIFAR10.preprocessing)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publish, "_network", lambda run: network(run.row.model))
+        patch.setattr(publish, "_trained", trained)
         yield
 
 
@@ -57,7 +62,10 @@ def made_up_run(folder, model="ResNet20", seed=0, top1=0.8, **changes):
         The folder.
     """
     folder.mkdir(parents=True)
-    network(model).save_weights(folder / "model.weights.h5")
+    names = "abcdefghij"
+    Classifier(network(model), CIFAR10.preprocessing, names).save(
+        folder / "model.keras"
+    )
     settings = dataclasses.asdict(
         Recipe.from_file(
             RECIPE, [f"model={model}", f"seed={seed}", f"data={DATA}"]
@@ -69,8 +77,6 @@ def made_up_run(folder, model="ResNet20", seed=0, top1=0.8, **changes):
         **{"top1": top1, "top5": 0.99, "loss": 0.5, "ece": 0.1},
         "parameters": parameters(network(model)),
         "multiply_adds": multiply_adds(network(model)),
-        "class_names": "abcdefghij",
-        "preprocessing": dataclasses.asdict(CIFAR10.preprocessing),
         "train_seconds": 600.4,
         "hardware": "1 x CPU",
         "backend": "jax",

@@ -2,7 +2,8 @@
 
 import pytest
 
-from zoo import bccd_card, table
+from zoo.publishing import table
+from zoo.studies import bccd_card
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from zoo import checkpoints
+from zoo.training import checkpoints
 
 
 def compiled(units=3):

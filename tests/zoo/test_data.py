@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from zoo.data import hold_out, load, take
+from zoo.data.dataset import Dataset, hold_out, hold_out_a_fifth, take
+from zoo.data.sources import load
 
 FILES = {
     "train/cat/0.png": 10,
@@ -135,7 +136,9 @@ def test_16_bits_are_not_white(tmp_path, encoded):
     dataset = load(write_folder(tmp_path, files), encoded)
     pixels = dataset.x_train[2]
     if encoded:
-        decoding = pytest.importorskip("zoo.decoding", reason="no TensorFlow")
+        decoding = pytest.importorskip(
+            "zoo.data.decoding", reason="no TensorFlow"
+        )
         pixels = decoding._decode(dataset.x_train, 2)
     np.testing.assert_array_equal(pixels, np.full((4, 6, 3), 117))
 
@@ -166,12 +169,91 @@ def test_no_images(tmp_path, kind):
         load(path)
 
 
+def of_training(prefix="train/"):
+    """The files of the training split, behind another prefix."""
+    return {
+        name.replace("train/", prefix): content
+        for name, content in contents().items()
+        if name.startswith("train/")
+    }
+
+
+@pytest.mark.parametrize("prefix", ["train/", "", "pets/"])
 @pytest.mark.parametrize("kind", ["folder", "tar"])
-def test_no_test_images(tmp_path, kind):
-    files = {k: v for k, v in contents().items() if k.startswith("train")}
-    path = write(kind, tmp_path / "data", files)
-    with pytest.raises(ValueError, match="Expected images in test/<class>/"):
+def test_no_test_split(tmp_path, kind, prefix):
+    path = write(kind, tmp_path / "data", of_training(prefix))
+    dataset = load(path)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.x_test.shape == (0, 4, 6, 3)
+    levels = [int(pixels.min()) for pixels in dataset.x_train]
+    assert sorted(zip(dataset.y_train, levels)) == [(0, 10), (0, 20), (1, 30)]
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_other_names_of_the_test_split(tmp_path, name):
+    files = {
+        path.replace("test/", f"{name}/"): content
+        for path, content in contents().items()
+        if not path.startswith("validation")
+    }
+    check(load(write_folder(tmp_path, files)))
+
+
+def test_a_fifth_of_every_class_is_held_out():
+    labels = np.repeat([0, 1, 2], [10, 6, 1])
+    images = np.arange(17, dtype="uint8")[:, None, None, None]
+    dataset = Dataset(tuple("abc"), images, labels, images[:0], labels[:0])
+    held = hold_out_a_fifth(dataset)
+    assert held.held_out and not dataset.held_out
+    assert list(np.bincount(held.y_test)) == [2, 2]
+    assert list(np.bincount(held.y_train)) == [8, 4, 1]
+    both = np.concatenate([held.x_train, held.x_test]).ravel()
+    assert sorted(both) == list(range(17))
+    np.testing.assert_array_equal(held.y_test, labels[held.x_test.ravel()])
+    lonely = Dataset(tuple("ab"), images[:2], np.arange(2), images[:0], [])
+    with pytest.raises(ValueError, match="2 images of 2 classes"):
+        hold_out_a_fifth(lonely)
+
+
+def test_one_class(tmp_path):
+    files = {k: v for k, v in contents().items() if "dog" not in k}
+    with pytest.raises(ValueError, match="two classes or more.*with cat"):
+        load(write_folder(tmp_path, files))
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_empty_class(tmp_path, kind, split):
+    write_folder(tmp_path / "data", contents())
+    (tmp_path / "data" / split / "cow").mkdir()
+    path = tmp_path / "data"
+    if kind == "tar":
+        path = tmp_path / "data.tar"
+        with tarfile.open(path, "w") as archive:
+            archive.add(tmp_path / "data", "pets")
+    with pytest.raises(ValueError, match=f"where cow of {split} has none"):
         load(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+@pytest.mark.parametrize("encoded", [False, True])
+def test_bad_images_are_left_out(tmp_path, kind, encoded):
+    bad = {"train/cat/bad.png": b"", "test/dog/worse.png": image(1)[:-30]}
+    path = write(kind, tmp_path / "data", contents(**bad))
+    dataset = load(path, encoded, skip_bad=True)
+    assert len(dataset.x_train) == 3 and len(dataset.x_test) == 2
+    assert [
+        any(name in line for line in dataset.skipped)
+        for name in ("train/cat/bad.png", "test/dog/worse.png")
+    ] == [True, True]
+    assert len(dataset.skipped) == 2
+    if not encoded:
+        check(dataset)
+    path = write(
+        kind, tmp_path / "all", contents(**{"train/dog/0.png": b"bad"})
+    )
+    with pytest.raises(ValueError, match="two classes or more"):
+        load(path, encoded, skip_bad=True)
 
 
 @pytest.mark.parametrize("kind", ["folder", "tar"])

@@ -7,7 +7,8 @@ import pytest
 
 from aw_keras.applications.datasets import DATASETS, Dataset
 from aw_keras.preprocessing import Preprocessing
-from zoo import model_card, network, table
+from zoo.data.preprocessing import preprocessing_for
+from zoo.publishing import model_card, table
 from zoo.recipe import Recipe
 
 PETS = Dataset(
@@ -35,16 +36,16 @@ def test_tables_and_cards():
 def test_the_normalisation_and_the_crop_of_a_recipe():
     recipe = Recipe("ResNet20", "pets", 1)
     images = types.SimpleNamespace(encoded=False)
-    assert network.preprocessing_for(recipe, images) == PETS.preprocessing
+    assert preprocessing_for(recipe, images) == PETS.preprocessing
     large = dataclasses.replace(recipe, image_size=64)
-    assert network.preprocessing_for(large, images) == dataclasses.replace(
+    assert preprocessing_for(large, images) == dataclasses.replace(
         PETS.preprocessing, size=(64, 64), crop=0.875
     )
 
 
 def test_the_split_to_test_on():
     tfds = pytest.importorskip(
-        "zoo.tfds", reason="The extra `tfds` is not installed."
+        "zoo.data.tfds", reason="The extra `tfds` is not installed."
     )
     info = types.SimpleNamespace(
         name="oxford_iiit_pet", splits=("train", "test", "holdout")

@@ -13,8 +13,9 @@ from tests.zoo.published import (
     made_up_run,
     without_reading_weights,
 )
-from zoo import pages, table
+from zoo import pages
 from zoo.publish import publish, read_run
+from zoo.publishing import table
 
 
 def test_the_pages_of_this_checkout_are_up_to_date():

@@ -9,8 +9,9 @@ import PIL.Image
 import pytest
 
 from aw_keras.preprocessing import Preprocessing
-from zoo import data, decoding, pipeline
-from zoo.augment import Augmentation, CropAndFlip
+from zoo.data import decoding, pipeline, sources
+from zoo.data.augment import Augmentation, CropAndFlip
+from zoo.data.dataset import Dataset
 from zoo.recipe import Recipe
 
 
@@ -18,7 +19,7 @@ def colour_images(samples=20, size=8):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (samples, size, size, 3), "uint8")
     labels = np.arange(samples) % 2
-    return data.Dataset(("a", "b"), images, labels, images, labels)
+    return Dataset(("a", "b"), images, labels, images, labels)
 
 
 def recipe(**settings):
@@ -164,7 +165,7 @@ def photographs(tmp_path_factory):
 
 
 def test_images_of_any_size(photographs):
-    dataset = data.load(photographs, encoded=True)
+    dataset = sources.load(photographs, encoded=True)
     assert dataset.encoded
     settings = recipe(batch_size=3, image_size=16, flip=True)
     found = batches(dataset, settings, 3)
@@ -183,7 +184,7 @@ def test_images_of_any_size(photographs):
 
 def test_images_of_any_size_need_a_size(photographs):
     with pytest.raises(ValueError, match="set `image_size`.*Received.*jpg"):
-        data.load(photographs)
+        sources.load(photographs)
 
 
 def test_random_crops_differ():

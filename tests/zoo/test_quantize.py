@@ -8,8 +8,8 @@ from aw_keras.applications import ResNet20
 from aw_keras.applications.datasets import CIFAR10
 from tests.applications.networks import images, predict
 from zoo import quantize
-from zoo.data import Dataset
-from zoo.network import on_pixels
+from zoo.data.dataset import Dataset
+from zoo.training.network import on_pixels
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from tests.zoo import tiny
-from zoo import network, quickstart
-from zoo.network import build, on_pixels, preprocessing_for
+from zoo import quickstart
+from zoo.data.sources import load_data
 from zoo.recipe import Recipe
-from zoo.train import load_data
+from zoo.run import Run
+from zoo.training import network
+from zoo.training.network import on_pixels
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -42,8 +44,8 @@ def test_files(finished):
 
 def test_saved_model_elsewhere(finished):
     dataset = load_data(RECIPE)
-    trained = build(RECIPE, dataset, weights=finished / "model.weights.h5")
-    model = on_pixels(trained, preprocessing_for(RECIPE, dataset))
+    trained = Run(finished).classifier()
+    model = on_pixels(trained.network, trained.preprocessing)
     images = dataset.x_test[:7]
     expected = model.predict(images, verbose=0)
     for samples in (1, 7):

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from zoo.network import largest_divisor, learning_rate
 from zoo.recipe import Recipe
+from zoo.training.optimization import largest_divisor, learning_rate
 
 RECIPES = sorted(pathlib.Path("zoo/recipes").glob("*.yaml"))
 

@@ -9,8 +9,11 @@ import pytest
 
 from aw_keras import AWConv2D
 from tests.zoo.published import empty_places
-from zoo import network, study
-from zoo.branches import BranchConv2D
+from zoo import study
+from zoo.run import Run
+from zoo.studies import attention
+from zoo.studies.branches import BranchConv2D
+from zoo.training import network, optimization
 
 RECIPE = "zoo/recipes/digits.yaml"
 SETTINGS = ["limit=64", "batch_size=32", "warmup_epochs=0", "holdout=100"]
@@ -152,7 +155,7 @@ def test_the_papers_map_is_the_layer_of_the_library():
 def test_gates_begin_at_one_factor_for_all():
     x = images().astype("float32")
     for name in ("gates", "gates-mean-one", "outside", "map-gates-zero"):
-        layer = BranchConv2D(5, 3, **study.VARIANTS[name].branch)
+        layer = BranchConv2D(5, 3, **attention.VARIANTS[name].branch)
         layer.build(x.shape)
         factor = np.array(layer.kernel_factor(x))
         begin = 1 if name in ("gates-mean-one", "outside") else 1.5
@@ -160,13 +163,13 @@ def test_gates_begin_at_one_factor_for_all():
 
 
 def test_every_variant_makes_a_network(monkeypatch):
-    from zoo.data import Dataset
+    from zoo.data.dataset import Dataset
     from zoo.recipe import Recipe
 
     zeros = np.zeros((2, 16, 16, 3), "uint8")
     dataset = Dataset(("a", "b"), zeros, np.zeros(2), zeros, np.zeros(2))
     counts = {}
-    for name, variant in study.VARIANTS.items():
+    for name, variant in attention.VARIANTS.items():
         if variant.settings or variant.decay:  # The same networks.
             continue
         recipe = Recipe(variant.model, "digits", 1)
@@ -187,8 +190,8 @@ def moved(name):
     model = keras.Sequential([keras.Input((4, 4, 4)), AWConv2D(2, 3)])
     for weight in model.weights:
         weight.assign(keras.ops.ones(weight.shape))
-    spared = study.spared(study.VARIANTS[name])
-    network.compile_for(model, recipe, 10, spared)
+    spared = study.spared(attention.VARIANTS[name])
+    optimization.compile_for(model, recipe, 10, spared)
     variables = model.trainable_variables
     model.optimizer.build(variables)
     model.optimizer.apply(
@@ -250,20 +253,20 @@ def line(variant, epochs, seed, loss, **more):
 
 
 def test_rounds():
-    names = list(study.VARIANTS)
-    assert study.unfinished([]) == [(name, 8, 0) for name in names]
+    names = list(attention.VARIANTS)
+    assert attention.unfinished([]) == [(name, 8, 0) for name in names]
     # References are no candidates, however good.
     losses = {name: 2 - 0.01 * n for n, name in enumerate(names)}
-    losses |= dict.fromkeys(study.REFERENCES, 0.1)
+    losses |= dict.fromkeys(attention.REFERENCES, 0.1)
     first = [line(name, 8, 0, loss) for name, loss in losses.items()]
-    assert study.unfinished(first[1:]) == [(names[0], 8, 0)]
+    assert attention.unfinished(first[1:]) == [(names[0], 8, 0)]
     half = ["plain", "paper", "plain-float32", "paper-float32"]
-    left = study.unfinished(first)
+    left = attention.unfinished(first)
     assert left == [(name, 8, 1) for name in half]
     first += [line(name, 8, 1, losses[name]) for name in half]
-    best = [name for name in names if name not in study.REFERENCES][-5:]
+    best = [name for name in names if name not in attention.REFERENCES][-5:]
     second = ["plain", *best]
-    left = study.unfinished(first)
+    left = attention.unfinished(first)
     runs = [(name, 8, seed) for seed in (1, 2) for name in second]
     assert left == [run for run in runs if run != ("plain", 8, 1)]
     # The mean over all seeds decides.
@@ -271,21 +274,23 @@ def test_rounds():
         line(name, 8, seed, 9 if name == best[-1] else losses[name])
         for name, _, seed in left
     ]
-    left = study.unfinished(first + more)
+    left = attention.unfinished(first + more)
     third = {"plain", "paper", *best[-3:-1]}
     assert {name for name, *_ in left} == third
     assert {epochs for _, epochs, _ in left} == {16}
     assert len(left) == 4 * len(third)
     last = [line(name, 16, seed, 1) for name, _, seed in left]
-    assert study.unfinished(first + more + last) == []
+    assert attention.unfinished(first + more + last) == []
 
 
 @pytest.fixture
 def two_variants(monkeypatch):
     monkeypatch.setattr(network, "create_model", create_model)
-    kept = {name: study.VARIANTS[name] for name in ("plain", "norm")}
+    kept = {name: attention.VARIANTS[name] for name in ("plain", "norm")}
+    rounds = (attention.Round(1, (0,), tuple(kept)),)
     monkeypatch.setattr(study, "VARIANTS", kept)
-    monkeypatch.setattr(study, "ROUNDS", (study.Round(1, (0,), tuple(kept)),))
+    monkeypatch.setattr(attention, "VARIANTS", kept)
+    monkeypatch.setattr(attention, "ROUNDS", rounds)
 
 
 def test_runs_and_table(places, tmp_path, two_variants, capsys):
@@ -296,9 +301,9 @@ def test_runs_and_table(places, tmp_path, two_variants, capsys):
     before = (out / "plain-1-0" / "result.json").stat()
     study.main(command, places)  # What is finished is not done again.
     assert (out / "plain-1-0" / "result.json").stat() == before
-    assert not study.path(places).exists()
+    assert not attention.path(places).exists()
     study.main([*command, "--publish"], places)
-    with open(study.path(places)) as file:
+    with open(attention.path(places)) as file:
         rows = {row["variant"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["plain", "norm"]
     for row in rows.values():
@@ -318,20 +323,22 @@ def test_a_run_of_another_process_is_left_alone(
     out = tmp_path / "runs"
     trained = []
     monkeypatch.setattr(
-        study, "run", lambda name, *_: trained.append(name) or stop.append(1)
+        study,
+        "train_variant",
+        lambda name, *_: trained.append(name) or stop.append(1),
     )
     monkeypatch.setattr(study, "Signals", lambda: lambda: bool(stop))
     stop = []
     (out / "plain-1-0").mkdir(parents=True)
-    with study.locked(out / "plain-1-0"):
+    with Run(out / "plain-1-0").locked():
         study.main([RECIPE, "--out", str(out), "--set", *SETTINGS], places)
     assert trained == ["norm"]
 
 
 def test_page(places):
-    assert study.page(places, "") is None
-    study.table.write_dicts(
-        study.path(places),
+    assert attention.page(places, "") is None
+    attention.table.write_dicts(
+        attention.path(places),
         [
             line("plain", 8, 0, 1.5),
             line("plain", 8, 1, 1.7, top1=62),
@@ -339,7 +346,7 @@ def test_page(places):
             line("zero", 16, 2, 1.1, variation=0.0),  # Without a plain run.
         ],
     )
-    page = study.page(places, "head").splitlines()
+    page = attention.page(places, "head").splitlines()
     assert page[0] == "head"
     at = page.index("## 8 epochs")
     rows = [

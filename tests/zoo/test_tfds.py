@@ -11,8 +11,8 @@ tfds = pytest.importorskip(
     "tensorflow_datasets", reason="The extra `tfds` is not installed."
 )
 
-from zoo import data  # noqa: E402
 from zoo import train as zoo_train  # noqa: E402
+from zoo.data import sources  # noqa: E402
 from zoo.recipe import Recipe  # noqa: E402
 
 
@@ -80,7 +80,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_arrays():
-    dataset = data.load("tiny_shapes")
+    dataset = sources.load("tiny_shapes")
     assert dataset.class_names == ("disc", "ring")
     assert dataset.x_train.shape == (5, 6, 5, 3)
     assert dataset.x_train.dtype == np.uint8
@@ -92,7 +92,7 @@ def test_arrays():
 
 
 def test_encoded():
-    dataset = data.load("tiny_photos", encoded=True)
+    dataset = sources.load("tiny_photos", encoded=True)
     assert dataset.encoded and len(dataset.x_test) == 3
     for read, label in zip(dataset.x_train, dataset.y_train):
         image = read_image(io.BytesIO(read()), "an image")
@@ -102,13 +102,13 @@ def test_encoded():
 
 def test_what_is_refused():
     with pytest.raises(ValueError, match="images of one size.*tiny_photos"):
-        data.load("tiny_photos")
+        sources.load("tiny_photos")
     with pytest.raises(ValueError, match="one label each.*tiny_texts"):
-        data.load("tiny_texts")
+        sources.load("tiny_texts")
     with pytest.raises(ValueError, match="'validation'.*tiny_unsplit"):
-        data.load("tiny_unsplit")
+        sources.load("tiny_unsplit")
     with pytest.raises(FileNotFoundError, match="source=no_such_data"):
-        data.load("no_such_data")
+        sources.load("no_such_data")
 
 
 def test_a_recipe_by_name():

@@ -16,11 +16,16 @@ from aw_keras.applications import CIFARResNet, ResNet20
 from aw_keras.applications.datasets import CIFAR10, CIFAR100, IMAGENET
 from aw_keras.weights import loading
 from tests.zoo import tiny
-from zoo import checkpoints, data, network
 from zoo import train as zoo_train
-from zoo.callbacks import Recorder, Stopped
+from zoo.data.dataset import Dataset
+from zoo.data.preprocessing import channel_statistics, preprocessing_for
+from zoo.data.sources import load_data
 from zoo.recipe import Recipe
-from zoo.train import claim, load_data, main, train
+from zoo.run import Run
+from zoo.train import main
+from zoo.training import checkpoints, network, optimization
+from zoo.training.callbacks import Recorder, Stopped
+from zoo.training.loop import train
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -40,6 +45,13 @@ def uninterrupted(tmp_path_factory):
     return out
 
 
+def claimed(folder, recipe):
+    """The `Run` of a recipe in a folder."""
+    run = Run(folder)
+    run.claim(recipe)
+    return run
+
+
 def stop_at(step):
     """A function that says to stop before so many steps."""
     steps = itertools.count()
@@ -53,7 +65,7 @@ def test_run_leaves_its_files(uninterrupted):
         "checkpoints",
         "log.csv",
         "metrics.json",
-        "model.weights.h5",
+        "model.keras",
         "run.json",
         "tensorboard",
     }
@@ -62,7 +74,7 @@ def test_run_leaves_its_files(uninterrupted):
     assert metrics["model"] == "ResNet20"
     assert metrics["dataset"] == "digits"
     assert metrics["train_images"] == metrics["test_images"] == 96
-    assert metrics["class_names"] == list("0123456789")
+    assert Run(uninterrupted).classifier().class_names == tuple("0123456789")
     assert metrics["parameters"] > 50_000
     assert metrics["multiply_adds"] > 500_000
     assert metrics["top1"] <= metrics["top5"] <= 1
@@ -86,10 +98,10 @@ def test_weights_fit_the_network_of_the_library(uninterrupted):
     model = CIFARResNet(
         8,
         input_shape=(8, 8, 1),
-        weights=uninterrupted / "model.weights.h5",
+        weights=uninterrupted / "model.keras",
     )
     dataset = load_data(RECIPE)
-    mean, deviation = network.channel_statistics(dataset.x_train)
+    mean, deviation = channel_statistics(dataset.x_train)
     labels = model.predict((dataset.x_test - mean) / deviation, verbose=0)
     accuracy = float(np.mean(labels.argmax(-1) == dataset.y_test))
     metrics = json.loads((uninterrupted / "metrics.json").read_text())
@@ -98,13 +110,13 @@ def test_weights_fit_the_network_of_the_library(uninterrupted):
 
 def test_stopped_run_ends_the_same(uninterrupted, tmp_path):
     """It stops amid the second of three epochs of three steps."""
-    claim(tmp_path, RECIPE)
+    run = claimed(tmp_path, RECIPE)
     dataset = load_data(RECIPE)
     with pytest.raises(Stopped):
-        train(RECIPE, dataset, tmp_path, stop_at(4))
+        train(RECIPE, dataset, run, stop_at(4))
     assert not (tmp_path / "metrics.json").exists()
     assert tiny.state(tmp_path)[0] == "000000004.npz"
-    metrics = train(RECIPE, dataset, tmp_path)
+    metrics = train(RECIPE, dataset, run)
     tiny.assert_same_end(tmp_path, uninterrupted)
     expected = json.loads((uninterrupted / "metrics.json").read_text())
     assert metrics["top1"] == pytest.approx(expected["top1"])
@@ -120,7 +132,7 @@ def test_damaged_checkpoint_costs_an_epoch(uninterrupted, tmp_path):
     last = max((run / "checkpoints").iterdir())
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="000000009.npz is damaged"):
-        train(RECIPE, load_data(RECIPE), run)
+        train(RECIPE, load_data(RECIPE), Run(run))
     tiny.assert_same_end(run, uninterrupted)
     assert len((run / "log.csv").read_text().splitlines()) == 4
 
@@ -144,21 +156,22 @@ def test_folder_that_cannot_be_written(tmp_path):
 def test_moving_average_replaces_the_weights(tmp_path):
     """Also where a run goes on after its last epoch was complete."""
     recipe = dataclasses.replace(RECIPE, epochs=1, ema=0.5)
-    claim(tmp_path, recipe)
-    train(recipe, load_data(recipe), tmp_path)
-    first = (tmp_path / "model.weights.h5").read_bytes()
+    run = claimed(tmp_path, recipe)
+    train(recipe, load_data(recipe), run)
     _, state = tiny.state(tmp_path)
     averages = {k: v for k, v in state.items() if k.endswith("kernel_average")}
     model = CIFARResNet(
-        8, input_shape=(8, 8, 1), weights=tmp_path / "model.weights.h5"
+        8, input_shape=(8, 8, 1), weights=tmp_path / "model.keras"
     )
     kernels = [w for w in model.trainable_variables if w.name == "kernel"]
     for kernel, average in zip(kernels, averages.values(), strict=True):
         np.testing.assert_allclose(kernel, average, rtol=1e-6)
     (tmp_path / "metrics.json").unlink()
-    (tmp_path / "model.weights.h5").unlink()
-    train(recipe, load_data(recipe), tmp_path)
-    assert len((tmp_path / "model.weights.h5").read_bytes()) == len(first)
+    (tmp_path / "model.keras").unlink()
+    train(recipe, load_data(recipe), run)
+    again = run.classifier().network.trainable_variables
+    for one, other in zip(again, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_complete_run_is_left_alone(uninterrupted, monkeypatch, capsys):
@@ -168,8 +181,8 @@ def test_complete_run_is_left_alone(uninterrupted, monkeypatch, capsys):
 
 
 def test_folder_of_another_run_is_refused(tmp_path):
-    claim(tmp_path, RECIPE)
-    claim(tmp_path, RECIPE)
+    claimed(tmp_path, RECIPE)
+    claimed(tmp_path, RECIPE)
     with pytest.raises(SystemExit, match=r"Received: seed=1 \(there seed=0\)"):
         main([*COMMAND, str(tmp_path), "--set", "seed=1"])
 
@@ -215,18 +228,18 @@ def test_mixed_precision(tmp_path):
     recipe = dataclasses.replace(
         RECIPE, epochs=1, limit=32, dtype="mixed_float16"
     )
-    claim(tmp_path, recipe)
-    metrics = train(recipe, load_data(recipe), tmp_path)
+    run = claimed(tmp_path, recipe)
+    metrics = train(recipe, load_data(recipe), run)
     assert np.isfinite(metrics["loss"])
-    variables = loading.read(str(tmp_path / "model.weights.h5"))
+    variables = loading.read(str(tmp_path / "model.keras"))
     assert variables["conv1_conv"]["vars/0"].dtype == "float32"
 
 
 def test_normalisation_is_that_of_the_library():
     cifar = Recipe("ResNet20", "../cifar.tar", 1, dataset="cifar100")
-    assert network.preprocessing_for(cifar, None) == CIFAR100.preprocessing
+    assert preprocessing_for(cifar, None) == CIFAR100.preprocessing
     dataset = colour_images()
-    own = network.preprocessing_for(Recipe("ResNet20", "pets", 1), dataset)
+    own = preprocessing_for(Recipe("ResNet20", "pets", 1), dataset)
     np.testing.assert_allclose(own.mean, dataset.x_train.mean((0, 1, 2)))
     model = ResNet20(input_shape=(8, 8, 3))
     images = dataset.x_test.astype("float32")
@@ -244,13 +257,13 @@ def colour_images(samples=4, size=8):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (samples, size, size, 3), "uint8")
     labels = np.arange(samples) % 2
-    return data.Dataset(("a", "b"), images, labels, images, labels)
+    return Dataset(("a", "b"), images, labels, images, labels)
 
 
 def test_channel_statistics():
     images = colour_images().x_train
     images[..., 2] = 7
-    mean, deviation = network.channel_statistics(images)
+    mean, deviation = channel_statistics(images)
     np.testing.assert_allclose(mean, images.mean((0, 1, 2)))
     expected = images.std((0, 1, 2))
     np.testing.assert_allclose(deviation[:2], expected[:2])
@@ -259,7 +272,7 @@ def test_channel_statistics():
 
 def test_weight_decay_spares_biases_norms_and_attention():
     model = CIFARResNet(8, conv="aw")
-    network.compile_for(model, RECIPE, steps=10)
+    optimization.compile_for(model, RECIPE, steps=10)
     spared = {
         variable.name
         for variable in model.trainable_variables
@@ -279,6 +292,6 @@ def test_weight_decay_spares_biases_norms_and_attention():
 
 def test_steps_per_execution(uninterrupted, tmp_path):
     recipe = dataclasses.replace(RECIPE, steps_per_execution=3)
-    claim(tmp_path, recipe)
-    train(recipe, load_data(recipe), tmp_path)
+    run = claimed(tmp_path, recipe)
+    train(recipe, load_data(recipe), run)
     tiny.assert_same_end(tmp_path, uninterrupted)

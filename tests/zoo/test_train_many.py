@@ -10,9 +10,9 @@ import pytest
 
 from tests.zoo import tiny
 from zoo import train_many
-from zoo.callbacks import Stopped
 from zoo.recipe import Recipe
-from zoo.train import locked
+from zoo.run import Run
+from zoo.training.callbacks import Stopped
 
 COMMAND = [
     *(tiny.RECIPE, "--models", "ResNet20", "AWResNet20"),
@@ -25,16 +25,16 @@ def trained(monkeypatch):
     """Replaces the training: each takes three looks at the clock."""
     calls = []
 
-    def train(recipe, dataset, out, stop):
+    def train(recipe, dataset, run, stop):
         calls.append(recipe.run_name)
         if recipe.run_name == "digits-AWResNet20-1":
             raise RuntimeError("diverged")
         for step in range(3):
             if stop():
                 raise Stopped
-            (out / "log.csv").write_text("seconds\n" + "2.5\n" * step)
+            run.write_log("seconds\n" + "2.5\n" * step)
         metrics = {"top1": 0.75, "top5": 1.0}
-        (out / "metrics.json").write_text(json.dumps(metrics))
+        run._metrics.write_text(json.dumps(metrics))
 
     monkeypatch.setattr(train_many, "train", train)
     return calls
@@ -133,9 +133,9 @@ def test_what_another_process_trains_is_left_out(tmp_path, trained):
     ]
     busy = tmp_path / recipes[0].run_name
     busy.mkdir()
-    with locked(busy):
+    with Run(busy).locked():
         with pytest.raises(BlockingIOError, match="no other process trains"):
-            with locked(busy):
+            with Run(busy).locked():
                 pass
         train_many.train_many(recipes, tmp_path, lambda: False)
     assert trained == ["digits-ResNet20-1"]
@@ -166,8 +166,10 @@ def test_processes_share_the_work(tmp_path):
 PROCESS = """
 import json, os, pathlib, sys, time
 from zoo import train_many
+from zoo.training import commands
 
-def train(recipe, dataset, out, stop):
+def train(recipe, dataset, run, stop):
+    out = run.folder
     (out.parent / f"process-{os.getpid()}").touch()
     while len([*out.parent.glob("process-*")]) < 2:
         time.sleep(0.1)
@@ -176,6 +178,6 @@ def train(recipe, dataset, out, stop):
     (out / "metrics.json").write_text(json.dumps({"top1": 1, "top5": 1}))
 
 train_many.train = train
-train_many.command = lambda module: [*sys.orig_argv]
+commands.command = lambda module: [*sys.orig_argv]
 train_many.main()
 """

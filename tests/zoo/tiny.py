@@ -12,7 +12,8 @@ import sys
 import numpy as np
 
 from aw_keras.applications import CIFARResNet
-from zoo import network, train
+from zoo import train
+from zoo.training import network
 
 RECIPE = "zoo/recipes/digits.yaml"
 SETTINGS = ["batch_size=32", "limit=96", "epochs=3"]

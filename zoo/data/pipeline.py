@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.augment import Augmentation
-from zoo.network import preprocessing_for
+from zoo.data.augment import Augmentation
+from zoo.data.preprocessing import preprocessing_for
 
 
 def steps_per_epoch(dataset, recipe):
@@ -29,7 +29,7 @@ def training_batches(dataset, recipe, first_step=0):
     """The batches of a training from a step on, without an end.
 
     Args:
-        dataset: `zoo.data.Dataset`.
+        dataset: `zoo.data.dataset.Dataset`.
         recipe: `zoo.recipe.Recipe`.
         first_step: Integer, the number of steps that were done.
 
@@ -45,7 +45,7 @@ def training_batches(dataset, recipe, first_step=0):
         len(dataset.x_train), batch_size(dataset, recipe), recipe.seed
     )
     if dataset.encoded:
-        from zoo import decoding
+        from zoo.data import decoding
 
         batches = decoding.training_batches(dataset, recipe, order, first_step)
         if keras.backend.backend() != "tensorflow":
@@ -65,7 +65,7 @@ def training_batches(dataset, recipe, first_step=0):
 def test_batches(dataset, recipe):
     """The test split, as the `validation_data` of `keras.Model.fit`."""
     if dataset.encoded:
-        from zoo import decoding
+        from zoo.data import decoding
 
         preprocessing = preprocessing_for(recipe, dataset)
         return decoding.test_batches(dataset, preprocessing, recipe.batch_size)

@@ -10,6 +10,7 @@ import pathlib
 import statistics
 import typing
 
+import zoo
 from aw_keras.applications import datasets, list_models
 from aw_keras.applications.variants import VARIANTS
 from aw_keras.files import replace_text
@@ -26,7 +27,7 @@ class Places:
         weights: `pathlib.Path` of the folder with these.
     """
 
-    zoo: pathlib.Path = pathlib.Path(__file__).parent
+    zoo: pathlib.Path = pathlib.Path(zoo.__file__).parent
     manifest: pathlib.Path = manifest.PATH
     weights: pathlib.Path = store.SHIPPED
 
@@ -92,7 +93,7 @@ def label(data):
     'CIFAR-10 (JPEG)'
 
     Args:
-        data: What `zoo.data.load` takes.
+        data: What `zoo.data.sources.load` takes.
     """
     return datasets.label(pathlib.PurePath(data).name.partition(".")[0])
 

@@ -42,6 +42,10 @@ class Augmentation:
             self.of_images.append(
                 keras.layers.RandAugment(factor=recipe.rand_augment)
             )
+        if recipe.random_erasing:
+            self.of_images.append(
+                keras.layers.RandomErasing((recipe.random_erasing,) * 2)
+            )
         # That of Keras does, under PyTorch.
         self.leaves_range = bool(recipe.rand_augment)
         self.of_pairs = []

@@ -7,10 +7,12 @@ file has to be that of the manifest, up to the rounding of other arithmetic.
 import keras
 
 from aw_keras.weights import fetch, released
-from zoo import data, table
-from zoo.evaluate import evaluate
-from zoo.network import build, on_pixels, preprocessing_for
+from zoo.data import sources
+from zoo.data.preprocessing import preprocessing_for
+from zoo.publishing import table
 from zoo.recipe import Recipe
+from zoo.training.measuring import evaluate
+from zoo.training.network import build, on_pixels
 
 #: Points by which a measured accuracy may differ from the published one.
 _SAME_BACKEND, _OTHER_BACKEND = 0.05, 0.1
@@ -20,7 +22,7 @@ def check(source, files=None):
     """Compares the accuracy of released files with the published one.
 
     Args:
-        source: What `zoo.data.load` takes: the data that the files were
+        source: What `zoo.data.sources.load` takes: the data that the files were
             trained on, in the same form.
         files: Sequence of `aw_keras.weights.ReleasedFile`; by default all
             that are released for these data.
@@ -41,7 +43,7 @@ def check(source, files=None):
             f"Expected the data of released files, {', '.join(known)}. "
             f"Received: {source}, which is {form}"
         )
-    dataset = data.load(source)
+    dataset = sources.load(source)
     return [_checked(file, source, dataset) for file in files]
 
 
@@ -49,7 +51,7 @@ def trained_on(form):
     """The released files of networks that were trained on data of a form.
 
     Args:
-        form: What `zoo.table.label` calls the data.
+        form: What `zoo.publishing.table.label` calls the data.
     """
     return [file for file in released() if file.data == form]
 

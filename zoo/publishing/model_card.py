@@ -6,7 +6,7 @@ import yaml
 
 from aw_keras import home
 from aw_keras.applications import datasets, get_entry
-from zoo import table
+from zoo.publishing import table
 
 #: Trainings of fewer epochs are called short.
 _SHORT = 100
@@ -74,7 +74,7 @@ def card(file, files, places):
     Args:
         file: `aw_keras.weights.ReleasedFile`.
         files: List of all of them, the oldest first.
-        places: `zoo.table.Places`.
+        places: `zoo.publishing.table.Places`.
     """
     entry = get_entry(file.architecture)
     (row,) = (

@@ -1,6 +1,6 @@
 """One training of the study of `zoo.bccd`, in a process of its own.
 
-    python -m zoo.bccd_run VARIANT SEED BCCD DATA FOLDER STEPS
+    python -m zoo.studies.bccd_run VARIANT SEED BCCD DATA FOLDER STEPS
 
 Goes on from the last checkpoint in `FOLDER`, and writes `metrics.json` there
 when it has trained, exported and measured the network.
@@ -24,7 +24,7 @@ from aw_keras.detection.experiments import fasterrcnn_aw_resnetfpn_bccd
 from aw_keras.detection.export import export
 from aw_keras.detection.prepare import ANNOTATIONS
 from aw_keras.files import replace_text
-from zoo.provenance import commit, processor
+from zoo.training.provenance import commit, processor
 
 #: What distinguishes the backbones.
 VARIANTS = {

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from aw_keras.applications import datasets
-from zoo.data import Dataset, functions
+from zoo.data.dataset import Dataset, functions
 
 
 def load(name, encoded):
@@ -18,7 +18,7 @@ def load(name, encoded):
             are read at once, which takes one pass over the files.
 
     Returns:
-        A `zoo.data.Dataset`.
+        A `zoo.data.dataset.Dataset`.
 
     Raises:
         FileNotFoundError: If there is no such data set.

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from aw_keras.image_files import read_image
-from zoo.network import preprocessing_for
+from zoo.data.preprocessing import preprocessing_for
 
 _AREA = 0.08, 1.0
 _RATIO = 3 / 4, 4 / 3
@@ -22,9 +22,9 @@ def training_batches(dataset, recipe, order, first_step):
     """tf.data of the number, the images and the labels of batches.
 
     Args:
-        dataset: `zoo.data.Dataset` of encoded images.
+        dataset: `zoo.data.dataset.Dataset` of encoded images.
         recipe: `zoo.recipe.Recipe`.
-        order: `zoo.pipeline.Order`.
+        order: `zoo.data.pipeline.Order`.
         first_step: Integer, the number of the first batch.
     """
     labels = tf.constant(dataset.y_train)
@@ -53,7 +53,7 @@ def test_batches(dataset, preprocessing, batch_size):
     """tf.data of images and probabilities of the classes.
 
     Args:
-        dataset: `zoo.data.Dataset` of encoded images.
+        dataset: `zoo.data.dataset.Dataset` of encoded images.
         preprocessing: `Preprocessing` of a size.
         batch_size: Integer.
     """

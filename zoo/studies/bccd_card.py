@@ -5,7 +5,7 @@ It knows the table alone: pages are written without the Model Garden.
 
 import statistics
 
-from zoo import table
+from zoo.publishing import table
 
 _CARD = """{head}
 # Faster R-CNN with ResNet-18-FPN on blood cells (BCCD)

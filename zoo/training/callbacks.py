@@ -8,8 +8,7 @@ import keras
 import rich.console
 import rich.progress
 
-from aw_keras.files import replace_text
-from zoo import checkpoints
+from zoo.training import checkpoints
 
 COLUMNS = (
     *("epoch", "loss", "accuracy", "val_loss", "val_accuracy"),
@@ -22,19 +21,19 @@ class Stopped(Exception):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Saves a checkpoint and `log.csv` after every epoch, and when it stops.
+    """Saves a checkpoint and the log after every epoch, and when it stops.
 
     Args:
-        out: `pathlib.Path` of the folder of the run.
+        run: `zoo.run.Run`.
         record: What `checkpoints.restore` gave.
         steps: Integer, number of steps of an epoch.
-        devices: `zoo.distribute.Devices`.
+        devices: `zoo.training.distribute.Devices`.
         stop: Function without arguments that says whether to stop.
     """
 
-    def __init__(self, out, record, steps, devices, stop):
+    def __init__(self, run, record, steps, devices, stop):
         super().__init__()
-        self.out = out
+        self.run = run
         self.rows = record.get("rows", [])
         self.seconds = record.get("seconds", 0.0)
         self.steps = steps
@@ -43,17 +42,13 @@ class Recorder(keras.callbacks.Callback):
         self.writes = devices.is_chief
         self.tensorboard = None
 
-    @property
-    def folder(self):
-        return self.out / "checkpoints"
-
     def on_train_begin(self, logs=None):
         self._write_log()
         if self.writes and keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             self.tensorboard = tf.summary.create_file_writer(
-                str(self.out / "tensorboard")
+                str(self.run.tensorboard)
             )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -87,7 +82,11 @@ class Recorder(keras.callbacks.Callback):
         # may need all of them.
         record = {"rows": self.rows, "seconds": self.seconds}
         checkpoints.save(
-            self.folder, self.model, step, record, writes=self.writes
+            self.run.checkpoints,
+            self.model,
+            step,
+            record,
+            writes=self.writes,
         )
 
     def _write_log(self):
@@ -96,7 +95,7 @@ class Recorder(keras.callbacks.Callback):
             writer = csv.DictWriter(text, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-            replace_text(self.out / "log.csv", text.getvalue())
+            self.run.write_log(text.getvalue())
 
     def _write_scalars(self, row):
         if self.tensorboard:

@@ -8,7 +8,7 @@ import contextlib
 
 import keras
 
-from zoo.provenance import processor
+from zoo.training.provenance import processor
 
 _BACKENDS = {
     "mirrored": "tensorflow",
@@ -87,7 +87,7 @@ class Devices:
         return f"{self.count} x {name}"
 
     def _join(self):
-        from zoo import multi_worker
+        from zoo.training import multi_worker
 
         cluster = self._strategy.cluster_resolver
         if cluster and "worker" in cluster.cluster_spec().jobs:
@@ -107,7 +107,7 @@ class Devices:
 def _model(compiled):
     """Class of the models to train on one device."""
     if compiled is True and keras.backend.backend() == "torch":
-        from zoo.compiled import CompiledModel
+        from zoo.training.compiled import CompiledModel
 
         return CompiledModel
     return keras.Model

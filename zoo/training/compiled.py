@@ -20,18 +20,20 @@ class CompiledModel(keras.Model):
     compiled before in its cache.
 
     Raises:
-        ValueError: At `compile`, if the optimizer scales the loss or a layer
-            adds to it, neither of which is in the graph.
+        ValueError: At `compile`, if the optimizer scales the loss, or a layer
+            adds to it or draws random numbers, none of which is in the graph.
     """
 
     def compile(self, *args, jit_compile=True, **kwargs):
         super().compile(*args, jit_compile=False, **kwargs)
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        if scales or self.losses:
+        draws = any("seed_generator" in v.path for v in self.variables)
+        if scales or draws or self.losses:
             raise ValueError(
                 "Expected an optimizer that does not scale the loss, and no "
-                "losses of layers, to compile for PyTorch. Received: "
-                f"optimizer={self.optimizer.name}, losses={self.losses}"
+                "layers with losses or random numbers of their own, to compile "
+                f"for PyTorch. Received: optimizer={self.optimizer.name}, "
+                f"losses={self.losses}, random numbers={draws}"
             )
         self._compiled_step = _Compiled(self._loss_and_gradients)
         self._compiled_call = _Compiled(self._call_for_test)

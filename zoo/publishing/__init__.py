@@ -1,0 +1,1 @@
+"""Results as rows, cards and checks; nothing here trains."""

@@ -1,0 +1,1 @@
+"""Comparisons beside the results: attention branches, detectors."""
