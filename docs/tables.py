@@ -18,7 +18,7 @@ import sys
 
 from aw_keras import home
 from aw_keras.applications import get_entry
-from docs import measurements, notebooks
+from docs import measurements, notebooks, peers
 from zoo import pages, quantize, throughput
 from zoo.publishing import model_card, table
 from zoo.recipe import Recipe
@@ -257,7 +257,7 @@ TABLES = {
     for function in (
         *(clone, results, detection, costs, main_costs),
         *(layer_speed, network_speed, detection_speed, training_speed),
-        *(recipes, int8),
+        *(recipes, int8, peers.pretrained),
         *measurements.TABLES,
     )
 }
