@@ -126,13 +126,16 @@ def variant(general, name, summary, fixed, defaults):
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         weights = bound.arguments["weights"]
-        bound.arguments["weights"] = store.resolve(weights, name)
+        stored = store.resolve(weights, name)
+        if stored:
+            bound.arguments["weights"] = stored.path
         model = general(**fixed, **bound.arguments)
-        if file := manifest.named(weights, name):
+        if stored:
             model.weights_receipt = dataclasses.replace(
                 model.weights_receipt,
-                dataset=file.dataset,
+                dataset=stored.file.dataset,
                 preprocessing=get_entry(name).preprocessing_of(weights),
+                verified=stored.verified,
             )
         return model
 

@@ -36,10 +36,11 @@ PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 
 DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or the folder of a training, or a
-.keras file, or a file of PyTorch with a ResNet of timm, torchvision, akamaster
-or chenyaofo. How images have to be preprocessed is known for weights that have
-a name, for trainings and for an aw_keras.Classifier, and what is usual is done
+--pretrained), or with yours (--weights PATH), or the name of weights of others
+(aw-keras list --pretrained '*/*'), or the folder of a training, or a .keras
+file, or a file of PyTorch with a ResNet of timm, torchvision, akamaster or
+chenyaofo. How images have to be preprocessed is known for weights that have a
+name, for trainings and for an aw_keras.Classifier, and what is usual is done
 for files of PyTorch; for others say --preprocessing, that of a data set:
 {", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or none
 (0 to 255 as they are, for a network that does it itself).
@@ -141,7 +142,7 @@ def add_arguments(parser):
 
 def open_any(source):
     """The network of an argument MODEL; that of a name has random weights."""
-    if _is_path(source):
+    if catalogue.owner(source) or _is_path(source):
         return _bare(load(source))
     name = _known(source)["name"]
     from aw_keras.applications import create_model
@@ -169,12 +170,15 @@ def open_trained(options):
     Raises:
         ValueError: If there are no weights, or no preprocessing for them.
     """
+    is_named = catalogue.owner(options.model) is not None
+    if options.weights and (is_named or _is_path(options.model)):
+        raise ValueError(
+            "Expected --weights for the name of a network only. "
+            f"Received: MODEL={options.model}, which has its own"
+        )
+    if is_named:
+        return _network(options, load(options.model), options.model)
     if _is_path(options.model):
-        if options.weights:
-            raise ValueError(
-                "Expected --weights for the name of a network only. "
-                f"Received: MODEL={options.model}, which has its own"
-            )
         return _of_path(options)
     entry = _known(options.model)
     weights = options.weights or _released(entry)
@@ -259,7 +263,12 @@ def _known(name):
 
 
 def load(path):
-    """The model of a run or a file of Keras, not compiled, or of PyTorch."""
+    """The model of a run or a file of Keras, not compiled, or of PyTorch.
+
+    Also that of weights of others, by their name.
+    """
+    if network := catalogue.owner(path):
+        return _with_named(network["name"], path)
     path = _file_of(path)
     if suffixes.is_pytorch(path):
         from aw_keras.applications import from_pytorch
@@ -289,7 +298,10 @@ def _file_of(path):
             raise ValueError(f"{_MODEL}{path}, a folder without {_OF_RUN}")
         path = found
     if not os.path.isfile(path):
-        raise ValueError(f"{_MODEL}{path}, which is no file")
+        known = [name for n in catalogue.networks() for name in n["published"]]
+        raise ValueError(
+            f"{_MODEL}{path}, which is no file" + did_you_mean(path, known)
+        )
     if suffixes.is_pytorch(path):
         return path
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):

@@ -25,6 +25,7 @@ import numpy as np
 from aw_keras import suffixes
 from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import manifest, pytorch, warm_start
+from aw_keras.weights.manifest import Verified
 from aw_keras.weights.pytorch import CLASSIFIER
 
 _SUFFIXES = (*suffixes.KERAS, *suffixes.PYTORCH)
@@ -54,6 +55,8 @@ class Receipt:
             `Preprocessing`; `None` if it is not known. It is known for the
             names of weights; for the path of a file of PyTorch, which does
             not say it, both are what is usual for such networks.
+        verified: What the file was compared with before it was loaded, a
+            `Verified`, for the name of a file; else `None`.
     """
 
     path: str
@@ -63,6 +66,7 @@ class Receipt:
     arguments: dict = dataclasses.field(default_factory=dict)
     dataset: str | None = None
     preprocessing: Preprocessing | None = None
+    verified: Verified | None = None
 
     def __str__(self):
         built = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
@@ -71,6 +75,7 @@ class Receipt:
             f"adapted: {', '.join(self.adapted) or 'none'}, "
             f"left in the file: {', '.join(self.left) or 'none'}"
             + (f", built with {built}" if built else "")
+            + (f", {self.verified}" if self.verified else "")
         )
 
 

@@ -23,6 +23,7 @@ from markdown_it import MarkdownIt
 
 from aw_keras.cli import main
 from aw_keras.layers import attention_registry
+from aw_keras.weights import published
 from docs import tables
 
 ROOT = tables.ROOT
@@ -166,6 +167,17 @@ def test_pages_say_what_loading_a_model_takes():
     for page in (ROOT / "README.md", ROOT / "docs/weights.md", *cards):
         text = page.read_text("utf-8")
         assert "keras.saving.load_model" in text and "import aw_keras" in text
+
+
+def test_names_of_weights_are_known():
+    """Nobody downloads to test a page, so that their names are looked up."""
+    known = {file.name for file in published()}
+    for page in tables.PAGES:
+        found = re.findall(
+            r"\b(?:timm|torchvision|akamaster|chenyaofo)/[\w.]*\w(?![\w*])",
+            page.read_text("utf-8"),
+        )
+        assert {*found} <= known, page
 
 
 def test_page_and_notebook_agree_on_empty_boxes():

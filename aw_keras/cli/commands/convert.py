@@ -14,6 +14,7 @@ EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
 aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
 aw-keras convert seresnet50.safetensors aw_seresnet50.keras
+aw-keras convert timm/seresnet50.ra2_in1k aw_seresnet50.keras
 """
 
 
@@ -22,7 +23,7 @@ def add_arguments(parser):
         "source",
         metavar="IN",
         help="folder of a training, .keras file of a functional model, file "
-        "of PyTorch, or weights",
+        "of PyTorch, weights, or the name of weights of others",
     )
     parser.add_argument("target", metavar="OUT", help=".keras file to write")
     parser.add_argument(
