@@ -18,8 +18,8 @@ ONCE := aw_keras $(FAMILIES) tests/benchmarks tests/cli tests/detection \
 	tests/docs tests/exporting tests/explain/test_figures.py tests/zoo \
 	tests/test_files.py tests/test_notebooks.py tests/test_package.py \
 	tests/test_command.py tests/test_suggestions.py \
-	tests/weights/test_download.py tests/weights/test_published.py \
-	tests/weights/test_pytorch.py tests/weights/test_released.py
+	$(patsubst %,tests/weights/test_%.py,\
+	download hub published pytorch released)
 CORE := tests $(ONCE:%=--ignore=%)
 # Compiling is most of what tests do under JAX: what is made of layers alone runs
 # under the others, what one process has compiled the other one need not, and
@@ -67,7 +67,8 @@ test-torch: venv
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then \
 		echo "KERAS_BACKEND=torch pytest $(CORE)"; \
 		KERAS_BACKEND=torch $(PYTEST) $(CORE) && \
-		KERAS_BACKEND=torch $(PYTEST) tests/zoo/test_pipeline.py; \
+		KERAS_BACKEND=torch $(PYTEST) tests/zoo/test_pipeline.py \
+			tests/zoo/test_fine_tuning.py; \
 	else \
 		echo "Skipped the tests under PyTorch, which is not installed:" \
 			"$(BIN)/pip install torch==2.13.0 timm"; \

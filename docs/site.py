@@ -11,6 +11,8 @@ import re
 import griffe
 from mkdocs.structure.files import File
 
+from aw_keras import home
+
 #: What belongs to the site.
 PATTERNS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
@@ -21,6 +23,13 @@ PATTERNS = (
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _EXAMPLE = re.compile(r"^>>> .*?(?=\n\n|\Z)", re.M | re.S)
+
+
+def on_config(config):
+    if address := home.address():
+        config.repo_url = address
+        config.repo_name = address.partition("://")[2]
+    return config
 
 
 def on_files(files, config):

@@ -1,10 +1,11 @@
-"""Writes the tables of the READMEs and of docs/ that are made from files.
+"""Writes what is made from files in the READMEs, docs/ and the notebooks.
 
     python -m docs.tables [--check]
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`, where NAME
-is a function in `TABLES`. With `--check` nothing is written: pages that are not
-up to date are listed, and the command fails.
+is a function in `TABLES`; `docs.notebooks` has what notebooks begin with. With
+`--check` nothing is written: files that are not up to date are listed, and the
+command fails.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import pathlib
 import re
 import sys
 
+from aw_keras import home
 from aw_keras.applications import get_entry
-from docs import measurements
+from docs import measurements, notebooks, peers
 from zoo import pages, quantize, throughput
 from zoo.publishing import model_card, table
 from zoo.recipe import Recipe
@@ -37,6 +39,12 @@ _SHORTLIST = (
     *("ResNet50", "AWResNet50", "SEResNet50", "CBAMResNet50"),
     *("ResNet101", "AWResNet101"),
 )
+
+
+def clone():
+    """How to get a checkout, and all that it needs."""
+    address = home.address() or "<this repository>"
+    return f"```sh\ngit clone {address} aw_keras && cd aw_keras\nmake venv\n```"
 
 
 def results():
@@ -247,9 +255,9 @@ def recipes():
 TABLES = {
     function.__name__: function
     for function in (
-        *(results, detection, costs, main_costs),
+        *(clone, results, detection, costs, main_costs),
         *(layer_speed, network_speed, detection_speed, training_speed),
-        *(recipes, int8),
+        *(recipes, int8, peers.pretrained),
         *measurements.TABLES,
     )
 }
@@ -263,9 +271,15 @@ def filled(text):
 
 
 def stale():
-    """Paths of the pages that are not up to date."""
-    texts = {page: page.read_text("utf-8") for page in WITH_TABLES}
-    return [page for page, text in texts.items() if filled(text) != text]
+    """Paths of what is not up to date, with what should be in the files."""
+    found = {page: filled(page.read_text("utf-8")) for page in WITH_TABLES}
+    for path in sorted(notebooks.FOLDER.glob("*.ipynb")):
+        found[path] = notebooks.filled(path.read_text("utf-8"), path.stem)
+    return {
+        path: text
+        for path, text in found.items()
+        if path.read_text("utf-8") != text
+    }
 
 
 def main(arguments=None):
@@ -282,8 +296,8 @@ def main(arguments=None):
             "Not up to date, run python -m docs.tables:\n"
             + "\n".join(map(str, wrong))
         )
-    for page in wrong:
-        page.write_text(filled(page.read_text("utf-8")), "utf-8")
+    for path, text in wrong.items():
+        path.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

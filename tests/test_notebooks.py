@@ -5,16 +5,16 @@ whole run, and for the run here, with `AW_KERAS_FAST=1`.
 """
 
 import importlib.util
-import pathlib
 import re
 
 import nbclient
 import nbformat
 import pytest
 
-#: Where the repository is on GitHub: badges and install cells must agree.
-SLUG = "aw-keras/aw_keras"
-FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
+from aw_keras import home
+from docs import notebooks
+
+FOLDER = notebooks.FOLDER
 LARGEST_FILE = 300_000
 
 #: What is printed: a pattern of one number, and its bounds.
@@ -95,12 +95,27 @@ def test_as_committed(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_opens_in_colab(name):
-    first, install, *rest = read(name).cells
-    page = f"github/{SLUG}/blob/main/notebooks/{name}.ipynb"
+def test_the_address_of_the_project(name, monkeypatch):
+    """Badge and installation follow it; without one there is neither."""
+    committed = (FOLDER / f"{name}.ipynb").read_text("utf-8")
+    monkeypatch.setattr(home, "address", lambda: None)
+    assert notebooks.filled(committed, name) == committed
+    assert "colab" not in committed and "git+" not in committed
+    monkeypatch.setattr(home, "address", lambda: "https://github.com/a/b")
+    text = notebooks.filled(committed, name)
+    assert notebooks.filled(text, name) == text
+    first, install = nbformat.reads(text, as_version=4).cells[:2]
+    page = f"github/a/b/blob/main/notebooks/{name}.ipynb"
     assert f"(https://colab.research.google.com/{page})" in first.source
-    assert f"git+https://github.com/{SLUG}" in install.source
-    for cell in rest:
+    assert "@ git+https://github.com/a/b" in install.source
+    monkeypatch.setattr(home, "address", lambda: "https://example.org/b")
+    elsewhere = notebooks.filled(text, name)
+    assert "colab" not in elsewhere and "git+https://example.org" in elsewhere
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_between_notebooks(name):
+    for cell in read(name).cells:
         for target in re.findall(r"\]\((\w+\.ipynb)\)", cell.source):
             assert (FOLDER / target).is_file()
 

@@ -4,10 +4,10 @@
 
 Each run becomes a row of `zoo/results/<dataset>.csv` and a file of
 `zoo/results/curves/`. The first time that a network is published with a recipe,
-the weights of the lowest seed among its runs go to `zoo/weights/` and into the
-manifest: chosen without a look at the accuracy, so that the figure of the file
-is no better than it will be elsewhere. Further seeds change the mean and the
-deviation in the manifest, never the file.
+the weights of the lowest seed among its runs go into the package
+(`aw_keras/weights/files/`) and into the manifest: chosen without a look at the
+accuracy, so that the figure of the file is no better than it will be elsewhere.
+Further seeds change the mean and the deviation in the manifest, never the file.
 
 Publishing a run again changes nothing; publishing another result under the
 same name is refused, and so is what is not finished.
@@ -216,7 +216,7 @@ def _trained(run):
 
 def _stored(run, classifier, places):
     """Puts the weights of a run where released files are."""
-    row, folder = run.row, places.zoo / "weights"
+    row, folder = run.row, places.weights
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         # The name says what is in it.

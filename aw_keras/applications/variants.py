@@ -6,6 +6,7 @@ import types
 
 from aw_keras.applications.registry import Entry, get_entry, register
 from aw_keras.weights import manifest, store
+from aw_keras.weights.private_copy import expecting
 
 #: What every residual network is offered with: the prefix of its name, how
 #: its docstring goes on, and other defaults.
@@ -126,14 +127,18 @@ def variant(general, name, summary, fixed, defaults):
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         weights = bound.arguments["weights"]
-        bound.arguments["weights"] = store.resolve(weights, name)
-        model = general(**fixed, **bound.arguments)
-        if file := manifest.named(weights, name):
-            model.weights_receipt = dataclasses.replace(
-                model.weights_receipt,
-                dataset=file.dataset,
-                preprocessing=get_entry(name).preprocessing_of(weights),
-            )
+        stored = store.resolve(weights, name)
+        if stored is None:
+            return general(**fixed, **bound.arguments)
+        bound.arguments["weights"] = stored.path
+        with expecting(stored.path, stored.verified.sha256):
+            model = general(**fixed, **bound.arguments)
+        model.weights_receipt = dataclasses.replace(
+            model.weights_receipt,
+            dataset=stored.file.dataset,
+            preprocessing=get_entry(name).preprocessing_of(weights),
+            verified=stored.verified,
+        )
         return model
 
     build.__name__ = build.__qualname__ = name

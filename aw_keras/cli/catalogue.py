@@ -36,6 +36,11 @@ def find(name):
     return names.get(name.lower())
 
 
+def owner(weights):
+    """The plain network of weights that others have published, or `None`."""
+    return next((n for n in networks() if weights in n["published"]), None)
+
+
 def described(entry):
     """An entry of the registry as a dict that JSON can hold.
 

@@ -4,6 +4,7 @@ from aw_keras.weights.loading import Receipt, load
 from aw_keras.weights.manifest import (
     PublishedFile,
     ReleasedFile,
+    Verified,
     published,
     released,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "PublishedFile",
     "Receipt",
     "ReleasedFile",
+    "Verified",
     "fetch",
     "load",
     "published",

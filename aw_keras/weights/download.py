@@ -10,11 +10,12 @@ import http.client
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import filelock
 
-from aw_keras.weights.manifest import sha256_of
+from aw_keras.weights.manifest import begins, sha256_of
 
 #: How often a download is attempted, how many seconds longer each pause is
 #: than the one before, and how many seconds without a byte are an interruption.
@@ -22,21 +23,66 @@ ATTEMPTS = 5
 PAUSE = 0.5
 TIMEOUT = 30.0
 
+#: How many seconds of a pause that a server asks for are waited.
+LONGEST_PAUSE = 30.0
+
 _CHUNK = 1 << 16
 
 
 class _Interrupted(Exception):
-    """The connection failed in a way that the next one may not."""
+    """The connection failed in a way that the next one may not.
+
+    Attributes:
+        pause: How many seconds the server asks to wait.
+    """
+
+    def __init__(self, pause=0.0):
+        super().__init__()
+        self.pause = pause
 
 
-def download(url, path, sha256, size):
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects as they are, and keeps secrets from other servers."""
+
+    def redirect_request(self, request, *arguments):
+        new = super().redirect_request(request, *arguments)
+        new.method = request.get_method()
+        if _server(new.full_url) != _server(request.full_url):
+            new.remove_header("Authorization")
+        return new
+
+
+class _NoRedirects(_Redirects):
+    """Stays on one server: what sends to another one is the answer."""
+
+    def redirect_request(self, request, *arguments):
+        new = super().redirect_request(request, *arguments)
+        same = _server(new.full_url) == _server(request.full_url)
+        return new if same else None
+
+
+def _server(url):
+    """Scheme, host and port."""
+    return urllib.parse.urlsplit(url)[:2]
+
+
+def download(
+    url, path, sha256, size=None, *, headers=None, lock=None, home="KERAS_HOME"
+):
     """Downloads a file, unless it is there.
 
     Args:
         url: Address of the file.
         path: Where to put it. Missing folders are made.
-        sha256: Hash that the content must have.
-        size: Number of bytes that the content must have.
+        sha256: Hash that the content must have, or its beginning.
+        size: Number of bytes that the content must have; `None` if only the
+            server knows.
+        headers: Dict of what the server is told, such as a token. Servers
+            that it redirects to are not told the token.
+        lock: Path of the file for which processes take turns; `None` for one
+            beside `path`.
+        home: The environment variable that decides about the folder, for the
+            error.
 
     Raises:
         ValueError: If the content is not what it should be. It is deleted.
@@ -44,20 +90,50 @@ def download(url, path, sha256, size):
         OSError: If the folder cannot be written to.
     """
     folder = os.path.dirname(path)
+    lock = lock or f"{path}.lock"
     try:
         os.makedirs(folder, exist_ok=True)
-        with filelock.FileLock(f"{path}.lock"):
+        os.makedirs(os.path.dirname(lock), exist_ok=True)
+        with filelock.FileLock(lock):
             # Another process may have been faster.
-            if not os.path.exists(path) or sha256_of(path) != sha256:
-                _download(url, path, sha256, size)
+            if not begins(path, sha256):
+                _download(url, path, sha256, size, headers or {})
     except ConnectionError:
         raise
     except OSError as error:
         raise OSError(
             "Expected a folder to download weights to: set the environment "
-            "variable KERAS_HOME to one that can be written. "
+            f"variable {home} to one that can be written. "
             f"Received: folder={folder} ({error})"
         ) from error
+
+
+def head(url, headers=None):
+    """What a server says of a file, before it sends to another server.
+
+    Args:
+        url: Address of the file.
+        headers: As for `download`.
+
+    Returns:
+        The headers of the answer, a mapping from names in any case.
+
+    Raises:
+        ConnectionError: If the server does not answer, or has no such file.
+    """
+
+    def ask():
+        request = urllib.request.Request(url, headers=headers or {})
+        request.method = "HEAD"
+        try:
+            with _interruptions(url), _answer(request, _NoRedirects) as answer:
+                return answer.headers
+        except ConnectionError as error:
+            if 300 <= getattr(error.__cause__, "code", 0) < 400:
+                return error.__cause__.headers
+            raise
+
+    return _repeated(ask, url)
 
 
 @contextlib.contextmanager
@@ -83,28 +159,16 @@ def by_keras(what):
         raise
 
 
-def _download(url, path, sha256, size):
+def _download(url, path, sha256, size, headers):
     partial = f"{path}.{sha256}.partial"
     # Which files there are can be read where Keras is missing or broken.
     import keras
 
     if keras.config.is_interactive_logging_enabled():
         print(f"Downloading {url}")
-    progress = keras.utils.Progbar(size, unit_name="byte")
-    for attempt in range(ATTEMPTS):
-        time.sleep(PAUSE * attempt)
-        try:
-            _continue(url, partial, size, progress)
-            break
-        except _Interrupted as error:
-            cause = error.__cause__
-    else:
-        raise ConnectionError(
-            f"Expected to download {os.path.basename(path)}. What has arrived "
-            f"is kept for the next attempt. Received: url={url} ({cause})"
-        ) from cause
-    found = sha256_of(partial)
-    if found != sha256:
+    _repeated(lambda: _continue(url, partial, size, headers), url)
+    if not begins(partial, sha256):
+        found = sha256_of(partial)
         os.remove(partial)
         raise ValueError(
             f"Expected {os.path.basename(path)} to have the sha256 {sha256}. "
@@ -113,34 +177,75 @@ def _download(url, path, sha256, size):
     os.replace(partial, path)
 
 
-def _continue(url, partial, size, progress):
+def _repeated(action, url):
+    """What an action returns, once nothing has interrupted it."""
+    pause = 0.0
+    for attempt in range(ATTEMPTS):
+        time.sleep(max(PAUSE * attempt, pause))
+        try:
+            return action()
+        except _Interrupted as error:
+            cause, pause = error.__cause__, error.pause
+        if pause > LONGEST_PAUSE:
+            raise ConnectionError(
+                f"Expected to download {_name(url)} now. Received: url={url}, "
+                f"whose server asks to wait for {pause:.0f} seconds ({cause})"
+            ) from cause
+    raise ConnectionError(
+        f"Expected to download {_name(url)}. What has arrived "
+        f"is kept for the next attempt. Received: url={url} ({cause})"
+    ) from cause
+
+
+def _name(url):
+    return os.path.basename(urllib.parse.urlsplit(url).path)
+
+
+def _continue(url, partial, size, headers):
     """Adds what is missing to a partial file, up to one byte too many."""
+    import keras
+
     with open(partial, "ab") as file:
-        if file.tell() >= size:
+        offset = file.tell()
+        if size is None:
+            # The last byte again: no server has anything after the last one.
+            offset = max(offset - 1, 0)
+        elif offset >= size:
             return
-        with _opened(url, file.tell()) as response:
+        with _opened(url, offset, headers) as response:
             if response.status != http.client.PARTIAL_CONTENT:
-                file.seek(0)
-                file.truncate()
-            while file.tell() <= size and (chunk := _read(response)):
+                offset = 0
+            file.seek(offset)
+            file.truncate()
+            if size is None and (left := response.headers["Content-Length"]):
+                size = offset + int(left)
+            progress = keras.utils.Progbar(size, unit_name="byte")
+            while size is None or file.tell() <= size:
+                if not (chunk := _read(response)):
+                    break
                 file.write(chunk)
-                progress.update(min(file.tell(), size))
-        if file.tell() < size:
+                progress.update(min(file.tell(), size or file.tell()))
+        if size is not None and file.tell() < size:
             raise _Interrupted from EOFError(
                 f"the connection ended after {file.tell()} of {size} bytes"
             )
 
 
 @contextlib.contextmanager
-def _opened(url, offset):
+def _opened(url, offset, headers):
     """The response of the server, from a byte of the file on."""
-    request = urllib.request.Request(url)
+    request = urllib.request.Request(url, headers=headers)
     if offset:
         request.add_header("Range", f"bytes={offset}-")
     with _interruptions(url):
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = _answer(request, _Redirects)
     with response:
         yield response
+
+
+def _answer(request, redirects):
+    opener = urllib.request.build_opener(redirects)
+    return opener.open(request, timeout=TIMEOUT)
 
 
 def _read(response):
@@ -153,10 +258,19 @@ def _interruptions(url):
     try:
         yield
     except urllib.error.HTTPError as error:
-        if error.code >= http.client.INTERNAL_SERVER_ERROR:
-            raise _Interrupted from error
+        if (
+            error.code >= http.client.INTERNAL_SERVER_ERROR
+            or error.code == http.client.TOO_MANY_REQUESTS
+        ):
+            raise _Interrupted(_asked_pause(error)) from error
         raise ConnectionError(
             f"Expected a file to download. Received: url={url} ({error})"
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted from error
+
+
+def _asked_pause(error):
+    """Seconds; servers may state a date instead, which is not waited for."""
+    asked = error.headers.get("Retry-After") or ""
+    return float(asked) if asked.isdecimal() else 0.0

@@ -31,8 +31,9 @@ import numpy as np
 from aw_keras import suffixes
 from aw_keras.preprocessing import Preprocessing
 from aw_keras.weights import limits, pytorch, warm_start
+from aw_keras.weights.manifest import Verified
+from aw_keras.weights.private_copy import content_of
 from aw_keras.weights.pytorch import CLASSIFIER
-from aw_keras.weights.verified import verified
 
 _SUFFIXES = (*suffixes.KERAS, *suffixes.PYTORCH)
 
@@ -61,6 +62,8 @@ class Receipt:
             `Preprocessing`; `None` if it is not known. It is known for the
             names of weights; for the path of a file of PyTorch, which does
             not say it, both are what is usual for such networks.
+        verified: What the file was compared with before it was loaded, a
+            `Verified`, for the name of a file; else `None`.
     """
 
     path: str
@@ -70,6 +73,7 @@ class Receipt:
     arguments: dict = dataclasses.field(default_factory=dict)
     dataset: str | None = None
     preprocessing: Preprocessing | None = None
+    verified: Verified | None = None
 
     def __str__(self):
         built = ", ".join(f"{k}={v!r}" for k, v in self.arguments.items())
@@ -78,6 +82,7 @@ class Receipt:
             f"adapted: {', '.join(self.adapted) or 'none'}, "
             f"left in the file: {', '.join(self.left) or 'none'}"
             + (f", built with {built}" if built else "")
+            + (f", {self.verified}" if self.verified else "")
         )
 
 
@@ -137,7 +142,7 @@ def load(model, path, adapt=False):
             was.
     """
     path = os.fspath(path)
-    with verified(path) as content:
+    with content_of(path) as content:
         if suffixes.is_pytorch(path):
             return _load_pytorch(model, path, content, adapt)
         with _saved(model) as own_path, _opened(path, content) as file:

@@ -27,6 +27,26 @@ _WARM_STARTED = "AW"
 
 
 @dataclasses.dataclass(frozen=True)
+class Verified:
+    """What the content of a file was compared with.
+
+    Attributes:
+        sha256: Its hash, 64 hexadecimal digits.
+        against: `"pinned"`: the hash that this version of the package knows;
+            `"prefix"`: the first eight digits, which its name states; `"hub"`:
+            the hash that the Hugging Face hub stated before it gave the file;
+            or `"seen"`: no more than the hash it had when it was first used
+            here, which the last three are compared with as well.
+    """
+
+    sha256: str
+    against: str
+
+    def __str__(self):
+        return f"sha256 {self.sha256[:8]}... ({self.against})"
+
+
+@dataclasses.dataclass(frozen=True)
 class ReleasedFile:
     """One file of weights, and how it came to be.
 
@@ -91,6 +111,8 @@ class PublishedFile:
         sha256: Hash of the content at `url`, or `None` if it is not known.
         sha256_prefix: First eight digits of that hash, as the file's name
             states them, or `None`.
+        verification: What a download is compared with, see `Verified`: it is
+            the file of the hub if there is one, else that at `url`.
         licence: SPDX identifier of the licence of the file.
         top1: Published accuracy, a percentage, with that preprocessing.
         preprocessing: What images go through before the network, a
@@ -104,6 +126,7 @@ class PublishedFile:
     url: str | None
     sha256: str | None
     sha256_prefix: str | None
+    verification: str
     licence: str
     top1: float
     preprocessing: Preprocessing
@@ -205,9 +228,14 @@ def sha256_of(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def begins(path, digits):
+    """Whether there is a file at a path whose hash begins with these digits."""
+    return os.path.isfile(path) and sha256_of(path).startswith(digits)
+
+
 def is_whole(path, file):
     """Whether there is a file at a path that has a released file's hash."""
-    return os.path.isfile(path) and sha256_of(path) == file.sha256
+    return begins(path, file.sha256)
 
 
 def check(path, file):

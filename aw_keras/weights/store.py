@@ -1,124 +1,91 @@
-"""Where released files are: in a checkout, in the Keras cache, or to download.
+"""Where released files are: in the package, in the Keras cache, or to download.
 
-Whatever the place, a file is given out only if it has the released hash. Files
-of others are looked for where PyTorch and the Hugging Face hub keep what they
-have downloaded, too.
+Whatever the place, a file is given out only if it has the released hash. Those
+of others have a module of their own.
 """
 
-import importlib.metadata
+import dataclasses
 import os
 import pathlib
-import re
 
-from aw_keras.weights import manifest
+from aw_keras import home
+from aw_keras.weights import manifest, peers
 from aw_keras.weights.download import download
+from aw_keras.weights.manifest import PublishedFile, ReleasedFile, Verified
 
-#: The folder with the files, in a checkout of the project.
-CHECKOUT = pathlib.Path(__file__).parents[2] / "zoo" / "weights"
+#: The folder with the files that are part of the package.
+SHIPPED = pathlib.Path(__file__).with_name("files")
 
-_DISTRIBUTION = "aw-keras"
-_LABEL = "Weights"
 
-_SHA256 = re.compile("[0-9a-f]{64}")
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A file that has a name, on this machine.
+
+    Attributes:
+        path: Its path, a string.
+        file: The `ReleasedFile` or `PublishedFile` that it is.
+        verified: `Verified`.
+    """
+
+    path: str
+    file: ReleasedFile | PublishedFile
+    verified: Verified
 
 
 def resolve(weights, architecture):
-    """The path of a released file, if that is what `weights` names.
+    """The file that `weights` names, which is downloaded if it has to be.
 
     Args:
         weights: What a user gave as `weights`.
         architecture: Name of the network that they are for.
 
     Returns:
-        A path for the name of a data set that the network was trained on, or
-        of a file of others; anything else as it is.
-    """
-    file = manifest.named(weights, architecture)
-    if file is None:
-        return weights
-    get = locate if isinstance(file, manifest.PublishedFile) else fetch
-    return get(file)
-
-
-def locate(file):
-    """The path of a file of others, which has been downloaded.
-
-    Args:
-        file: One of `aw_keras.weights.published()`.
-
-    Returns:
-        The path, a string.
+        A `Stored` for the name of a data set that the network was trained on,
+        or of a file of others; else `None`.
 
     Raises:
-        ValueError: If what is there has another hash than its name says.
-        ConnectionError: If it is nowhere.
+        ImportError: If what reads the file is not installed.
+        ValueError: If it has another hash than it should have.
+        ConnectionError: If it has to be downloaded and cannot be.
+        OSError: If the cache cannot be written to.
     """
-    kept = pathlib.Path(keras_home(), "models")
-    if file.url:
-        name = pathlib.PurePosixPath(file.url).name
-        for path in (kept / name, _torch_home() / "checkpoints" / name):
-            if path.is_file():
-                _check_hash(path, file.sha256 or file.sha256_prefix)
-                return str(path)
-    if file.hub:
-        snapshots = _hub_home() / f"models--{file.hub.replace('/', '--')}"
-        for path in sorted(snapshots.glob("snapshots/*/model.safetensors")):
-            # A link to a file whose name is the hash.
-            blob = path.resolve().name
-            _check_hash(path, blob if _SHA256.fullmatch(blob) else "")
-            return str(path)
-    address = file.url or f"https://huggingface.co/{file.hub}"
-    raise ConnectionError(
-        f"Expected {file.name} in {kept}, or in the cache of PyTorch or of the "
-        f"Hugging Face hub. Received: none; download it from {address}"
-    )
-
-
-def _check_hash(path, beginning):
-    found = manifest.sha256_of(path)
-    if not found.startswith(beginning):
-        raise ValueError(
-            f"Expected a file with a sha256 that begins with {beginning}. "
-            f"Received: path={path} with the sha256 {found}"
-        )
-
-
-def _cache():
-    return pathlib.Path(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    )
-
-
-def _torch_home():
-    home = os.environ.get("TORCH_HOME") or _cache() / "torch"
-    return pathlib.Path(home, "hub")
-
-
-def _hub_home():
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return pathlib.Path(cache)
-    home = os.environ.get("HF_HOME") or _cache() / "huggingface"
-    return pathlib.Path(home, "hub")
+    file = manifest.named(weights, architecture)
+    return None if file is None else _stored(file)
 
 
 def fetch(file):
-    """The path of a released file, which is downloaded if it has to be.
+    """The path of a file that has a name, which is downloaded if it has to be.
 
-    Looked for in the folder `zoo/weights` of a checkout and in `models` of
-    the Keras cache, whose place the environment variable `KERAS_HOME` decides.
+    Released files are looked for in the package itself, and in `models` of the
+    Keras cache, whose place the environment variable `KERAS_HOME` decides;
+    those of others in the Keras cache and in those of PyTorch and the Hugging
+    Face hub, whose own variables are respected.
 
     Args:
-        file: One of `aw_keras.weights.released()`.
+        file: One of `aw_keras.weights.released()` or
+            `aw_keras.weights.published()`.
 
     Returns:
         The path, a string.
 
     Raises:
-        ValueError: If the file in the checkout, or the one that the server
-            has, is not the released one.
+        ImportError: If what reads the file is not installed.
+        ValueError: If the file in the package or in the cache of others, or
+            the one that the server has, is not that file.
         ConnectionError: If there is no address, no network or no such file.
         OSError: If the cache cannot be written to.
     """
+    return _stored(file).path
+
+
+def _stored(file):
+    if isinstance(file, PublishedFile):
+        path, verified = peers.locate(file, _cache())
+        return Stored(path, file, verified)
+    return Stored(_released(file), file, Verified(file.sha256, "pinned"))
+
+
+def _released(file):
     shipped, path = _places(file)
     if os.path.isfile(shipped):
         manifest.check(shipped, file)
@@ -135,9 +102,12 @@ def found(file):
 
 
 def _places(file):
-    """Where a released file may be: in a checkout, and in the Keras cache."""
-    cache = os.path.join(keras_home(), "models")
-    return str(CHECKOUT / file.name), os.path.join(cache, file.name)
+    """Where a released file may be: in the package, and in the Keras cache."""
+    return str(SHIPPED / file.name), os.path.join(_cache(), file.name)
+
+
+def _cache():
+    return os.path.join(keras_home(), "models")
 
 
 def keras_home():
@@ -147,7 +117,7 @@ def keras_home():
 
 def _base_url(file):
     """The address of all files, ending in a slash."""
-    base = os.environ.get("AW_KERAS_WEIGHTS_URL") or _release_page()
+    base = os.environ.get("AW_KERAS_WEIGHTS_URL") or home.weights()
     if not base:
         raise ConnectionError(
             f"Expected an address to download {file.name} from: set the "
@@ -155,13 +125,3 @@ def _base_url(file):
             "folder. Received: none, and this version of aw_keras has none"
         )
     return base.rstrip("/") + "/"
-
-
-def _release_page():
-    """The address in the metadata of the package, or `None`."""
-    try:
-        found = importlib.metadata.metadata(_DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    pairs = (url.split(", ", 1) for url in found.get_all("Project-URL", []))
-    return dict(pairs).get(_LABEL)

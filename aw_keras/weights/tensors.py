@@ -6,6 +6,7 @@ and refuses the rest. Shapes are known at once, numbers are read when NumPy asks
 for them.
 """
 
+import importlib.util
 import math
 import pathlib
 import zipfile
@@ -45,6 +46,25 @@ class LazyArray:
         return np.asarray(self._compute(), dtype)
 
 
+def check_reader(path):
+    """Complains of a file that could not be read, before it is there.
+
+    Args:
+        path: Path that ends in one of `suffixes.PYTORCH`.
+
+    Raises:
+        ImportError: If the package that reads such files is not installed.
+    """
+    name, reader = "PyTorch", "torch"
+    if _is_safe(path):
+        name = reader = "safetensors"
+    if importlib.util.find_spec(reader) is None:
+        raise ImportError(
+            f"Expected {name} to be installed, to read files such as {path}: "
+            f"pip install 'aw-keras[{reader}]'"
+        )
+
+
 def read(path, content=None):
     """The floating tensors of a file.
 
@@ -61,8 +81,8 @@ def read(path, content=None):
         ValueError: If the file cannot be read, or has anything but floating
             tensors. The arrays raise it if a number is not finite.
     """
-    is_safe = pathlib.Path(path).suffix.lower() == SAFETENSORS
-    reading = _read_safetensors if is_safe else _read_pickle
+    check_reader(path)
+    reading = _read_safetensors if _is_safe(path) else _read_pickle
     found = reading(path, content or path)
     found = {
         name: tensor
@@ -81,14 +101,13 @@ def read(path, content=None):
     }
 
 
+def _is_safe(path):
+    return pathlib.Path(path).suffix.lower() == SAFETENSORS
+
+
 def _read_safetensors(path, content):
-    try:
-        import safetensors
-    except ImportError as error:
-        raise ImportError(
-            "Expected safetensors to be installed, to read "
-            f"{SAFETENSORS} files: pip install 'aw-keras[safetensors]'"
-        ) from error
+    import safetensors
+
     try:
         file = safetensors.safe_open(content, framework="numpy")
         slices = {name: file.get_slice(name) for name in file.keys()}
@@ -114,13 +133,8 @@ def _dtype(name):
 
 
 def _read_pickle(path, content):
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            "Expected PyTorch to be installed, to read files such as "
-            f"{path}: pip install 'aw-keras[torch]'"
-        ) from error
+    import torch
+
     try:
         is_archive = zipfile.is_zipfile(content)
         if is_archive:

@@ -335,7 +335,7 @@ def test_doctor(run, monkeypatch, tmp_path):
 
 
 def test_doctor_counts_released_weights(run, monkeypatch, tmp_path):
-    """Those of the checkout too, and only if they are whole."""
+    """Those of the package too, and only if they are whole."""
     monkeypatch.setattr(doctor, "_probed", dict)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     files = [file.name for file in released()]
@@ -346,8 +346,8 @@ def test_doctor_counts_released_weights(run, monkeypatch, tmp_path):
     (tmp_path / "models").mkdir()
     for name, content in zip(files, [None, b"damaged"]):
         path = tmp_path / "models" / name
-        path.write_bytes(content or (store.CHECKOUT / name).read_bytes())
-    monkeypatch.setattr(store, "CHECKOUT", tmp_path)
+        path.write_bytes(content or (store.SHIPPED / name).read_bytes())
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
     code, out, _ = run("doctor", "--json")
     assert json.loads(out)["cache"]["missing"] == files[1:]
     code, out, _ = run("doctor")

@@ -11,6 +11,7 @@ import pytest
 from keras.src.applications import imagenet_utils
 
 from tests.cli.conftest import NAME
+from tests.weights.server import serving
 
 PREDICT = ("predict", "aw.keras")
 UNIT = ("--preprocessing", "unit")
@@ -27,7 +28,12 @@ CASES = [
     (("summary", "missing.keras"), "missing.keras, which is no file"),
     (("summary", "noise.png"), "model.save('name.keras')"),
     (("summary", "text.keras"), "model.save('name.keras')"),
-    (("summary", "."), "which is no file"),
+    (("summary", "folder"), "folder, a folder without model.keras"),
+    (("summary", "timm/resnet50.a1"), "did you mean timm/resnet50."),
+    (
+        (*("predict", "timm/resnet50.a1_in1k", "noise.png"), "--weights", "x"),
+        "which has its own",
+    ),
     (("predict", "aw.keras"), "required: IMAGE"),
     ((*PREDICT, "missing.png", *UNIT), "No such file"),
     ((*PREDICT, ".", *UNIT), "Is a directory"),
@@ -115,6 +121,19 @@ def test_what_keras_cannot_download(failure, run, monkeypatch):
     code, out, err = run("predict", "AWResNet50", "noise.png")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "Expected to download the weights" in err and str(failure) in err
+
+
+def test_what_the_hub_does_not_give(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.root)
+        for server.status, message in ((404, "404"), (401, "HF_TOKEN")):
+            code, out, err = run("predict", "timm/resnet18.a1_in1k", "grey.jpg")
+            assert (code, out, err.count("\n")) == (2, "", 1)
+            assert message in err
 
 
 def test_names_that_keras_cannot_download(run, monkeypatch, tmp_path):

@@ -88,6 +88,10 @@ def test_names_of_weights_of_others(run_json, tmp_path, monkeypatch):
     found = run_json(*arguments, file.name)
     assert found["preprocessing"] == found["weights"] == file.name
     check_predictions(found, module, PREPROCESSING)
+    short = run_json("predict", file.name, "noise.png", "--top", 10)
+    assert short == found
+    found = run_json("convert", file.name, tmp_path / "aw.keras")
+    assert "sha256" in found["weights"] and len(found["converted"]) == 19
     found = run_json(*arguments, path)
     assert found["preprocessing"] == "usual for cifar10"
     assert found["weights"] == str(path)

@@ -23,6 +23,7 @@ from markdown_it import MarkdownIt
 
 from aw_keras.cli import main
 from aw_keras.layers import attention_registry
+from aw_keras.weights import published
 from docs import tables
 
 ROOT = tables.ROOT
@@ -122,7 +123,11 @@ def session(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
 
-@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.stem)
+# The one about photos of one's own needs some: see test_your_own_data.py.
+PAGES = [page for page in tables.PAGES if page.stem != "your_own_data"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run_and_print_what_is_shown(page, session):
     names, printed = {}, ""
     for language, content in blocks(page):
@@ -162,6 +167,17 @@ def test_pages_say_what_loading_a_model_takes():
     for page in (ROOT / "README.md", ROOT / "docs/weights.md", *cards):
         text = page.read_text("utf-8")
         assert "keras.saving.load_model" in text and "import aw_keras" in text
+
+
+def test_names_of_weights_are_known():
+    """Nobody downloads to test a page, so that their names are looked up."""
+    known = {file.name for file in published()}
+    for page in tables.PAGES:
+        found = re.findall(
+            r"\b(?:timm|torchvision|akamaster|chenyaofo)/[\w.]*\w(?![\w*])",
+            page.read_text("utf-8"),
+        )
+        assert {*found} <= known, page
 
 
 def test_page_and_notebook_agree_on_empty_boxes():

@@ -131,37 +131,42 @@ def test_a_file_that_is_replaced_after_its_check(swapped, monkeypatch):
         weights.load(model, path)
 
 
-def test_a_file_of_pytorch_that_is_replaced_after_its_check(
+def test_a_file_of_others_that_is_replaced_after_its_check(
     tmp_path, monkeypatch
 ):
     peers = pytest.importorskip(
         "tests.weights.peers", reason="pip install 'aw-keras[torch]'"
     )
-    modules = [peers.randomised(peers.CIFARNet(projection=False))]
-    modules.append(peers.CIFARNet(projection=False))
-    paths = [tmp_path / f"{n}.th" for n in range(2)]
+    from aw_keras.applications import ResNet20
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    modules = [peers.randomised(peers.CIFARNet(False, blocks=3))]
+    modules.append(peers.randomised(peers.CIFARNet(False, blocks=3)))
+    (tmp_path / "models").mkdir()
+    paths = [tmp_path / "models" / f"{n}.th" for n in range(2)]
     for module, path in zip(modules, paths):
         peers.torch.save(module.state_dict(), path)
     sha256 = hashlib.sha256(paths[0].read_bytes()).hexdigest()
     facts = vars(weights.published("akamaster/resnet20")[0])
-    changes = {"url": f"https://example.org/{paths[0].name}", "sha256": sha256}
+    changes = {
+        "name": "someone/small",
+        "url": f"https://example.org/{paths[0].name}",
+        "sha256": sha256,
+    }
     peer = manifest.PublishedFile(**facts | changes)
     monkeypatch.setattr(manifest, "_peers", lambda: (peer,))
-    from aw_keras.applications import from_pytorch
-
-    model = from_pytorch(paths[1])
     read = pytorch.read
 
-    def late(*arguments):
-        shutil.copy(paths[1], paths[0])
-        return read(*arguments)
+    def late(path, content=None):
+        if content:
+            shutil.copy(paths[1], paths[0])
+        return read(path, content)
 
     monkeypatch.setattr(pytorch, "read", late)
-    weights.load(model, paths[0])
+    model = ResNet20(weights="someone/small")
     kernel = modules[0].state_dict()["conv1.weight"].numpy()
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(model.get_layer("conv1_conv").kernel),
         kernel.transpose(2, 3, 1, 0),
     )
-    with pytest.raises(ValueError, match=sha256):
-        weights.load(model, paths[0])

@@ -17,6 +17,7 @@ import filelock
 import numpy as np
 import pytest
 
+from aw_keras import home
 from aw_keras.weights import ReleasedFile, fetch, manifest, store
 from aw_keras.weights import download as downloads
 from tests.weights.server import serving
@@ -51,10 +52,10 @@ FILE = released_file()
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """A checkout and a Keras cache that are empty, and no address."""
-    monkeypatch.setattr(store, "CHECKOUT", tmp_path / "checkout")
+    """A package and a Keras cache that are empty, and no address."""
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "package")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(store, "_release_page", lambda: None)
+    monkeypatch.setattr(home, "address", lambda: None)
     monkeypatch.delenv("AW_KERAS_WEIGHTS_URL", raising=False)
     monkeypatch.setattr(downloads, "PAUSE", 0)
     monkeypatch.setattr(downloads, "TIMEOUT", 5)
@@ -106,9 +107,9 @@ def test_a_folder_is_an_address(places, monkeypatch):
     assert pathlib.Path(fetch(FILE)).read_bytes() == CONTENT
 
 
-def test_the_checkout_comes_first(places, server):
+def test_the_package_comes_first(places, server):
     put(cached(places), CONTENT)
-    shipped = put(places / "checkout" / FILE.name, CONTENT)
+    shipped = put(places / "package" / FILE.name, CONTENT)
     assert fetch(FILE) == str(shipped)
     assert server.ranges == []
 
@@ -203,24 +204,12 @@ def test_no_address(places):
         fetch(FILE)
 
 
-def test_the_address_in_the_metadata_of_the_package(server, monkeypatch):
-    metadata = {"Paper": "https://example.org", "Weights": server.url}
-    monkeypatch.undo()
-    monkeypatch.setattr(
-        store.importlib.metadata,
-        "metadata",
-        lambda name: _Metadata(metadata) if name == "aw-keras" else None,
-    )
-    assert store._release_page() == server.url
-
-
-class _Metadata:
-    def __init__(self, urls):
-        self.urls = urls
-
-    def get_all(self, field, default):
-        assert field == "Project-URL"
-        return [f"{label}, {url}" for label, url in self.urls.items()]
+def test_the_address_of_the_project(places, server, monkeypatch):
+    monkeypatch.delenv("AW_KERAS_WEIGHTS_URL")
+    monkeypatch.setattr(home, "address", lambda: f"{server.root}/project")
+    path = f"/project/releases/download/weights/{FILE.name}"
+    server.files[path] = CONTENT
+    assert fetch(FILE) == str(cached(places))
 
 
 def test_a_cache_that_cannot_be_written(places, server):
@@ -251,8 +240,8 @@ def test_a_file_in_a_read_only_cache_needs_no_lock(places, monkeypatch):
     assert fetch(FILE) == str(cached(places))
 
 
-def _fetch_in_a_process(checkout, results):
-    store.CHECKOUT = checkout
+def _fetch_in_a_process(shipped, results):
+    store.SHIPPED = shipped
     results.put("begun")
     results.put(fetch(FILE))
 
@@ -261,7 +250,7 @@ def test_two_processes_at_once(places, server):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     results = context.Queue()
-    arguments = (places / "checkout", results)
+    arguments = (places / "package", results)
     processes = [
         context.Process(target=_fetch_in_a_process, args=arguments)
         for _ in range(2)
@@ -297,8 +286,8 @@ def mutations(content, count, seed):
 
 
 def test_a_damaged_file_is_never_given_out(places):
-    """Neither from a checkout, nor from a cache that cannot be mended."""
-    shipped, kept = places / "checkout" / FILE.name, cached(places)
+    """Neither from the package, nor from a cache that cannot be mended."""
+    shipped, kept = places / "package" / FILE.name, cached(places)
     for place, error in ((shipped, ValueError), (kept, ConnectionError)):
         for damaged in mutations(CONTENT, 150, seed=1):
             put(place, damaged)

@@ -7,10 +7,17 @@ import keras
 import numpy as np
 import pytest
 
-from aw_keras.applications import AWResNet20, ResNet20, get_entry, list_models
+from aw_keras.applications import (
+    AWResNet20,
+    ResNet20,
+    SEResNet50,
+    get_entry,
+    list_models,
+)
 from aw_keras.applications.datasets import DATASETS
 from aw_keras.preprocessing import Preprocessing
-from aw_keras.weights import manifest, published, store
+from aw_keras.weights import Verified, manifest, published
+from aw_keras.weights import download as downloads
 from tests.weights.peers import (
     CIFARNet,
     compute,
@@ -19,6 +26,7 @@ from tests.weights.peers import (
     randomised,
     torch,
 )
+from tests.weights.server import put_on_hub, serving
 
 #: That of no other file.
 PREPROCESSING = Preprocessing(size=32, crop=0.9, mean=(0.5, 1.0, 1.5))
@@ -41,7 +49,10 @@ def test_names_and_networks():
         if file.url:
             assert f"-{file.sha256_prefix}." in file.url
         if file.sha256:
+            assert len(file.sha256) == 64
             assert file.sha256.startswith(file.sha256_prefix)
+        known = "pinned" if file.sha256 else "prefix"
+        assert file.verification == ("hub" if file.hub else known)
         assert file.licence in {"Apache-2.0", "BSD-3-Clause", "BSD-2-Clause"}
     assert not published(architecture="CBAMResNet50")
     assert not [name for name in names if "fb_" in name]
@@ -134,6 +145,7 @@ def test_weights_by_name(build, cache, module, caches, monkeypatch):
     assert model.weights_receipt.path == str(path)
     assert model.weights_receipt.preprocessing == PREPROCESSING
     assert model.weights_receipt.dataset == "cifar10"
+    assert model.weights_receipt.verified.against == "prefix"
     x = images(2, 32, 32, 3)
     found = keras.ops.convert_to_numpy(model(x, training=False))
     np.testing.assert_allclose(found, compute(module, x), rtol=0, atol=1e-4)
@@ -148,23 +160,6 @@ def test_a_file_with_another_hash(sha256, module, caches, monkeypatch):
         ValueError, match=f"begins with.*{re.escape(str(path))}"
     ):
         ResNet20(weights="someone/small")
-
-
-def test_the_cache_of_the_hub(caches, tmp_path):
-    (file,) = published("timm/seresnet50.a1_in1k")
-    folder = caches["hub"] / "models--timm--seresnet50.a1_in1k"
-    blob = folder / "blobs" / hashlib.sha256(b"weights").hexdigest()
-    link = folder / "snapshots" / "1a2b" / "model.safetensors"
-    for path in (blob, link):
-        path.parent.mkdir(parents=True)
-    blob.write_bytes(b"weights")
-    link.symlink_to(blob)
-    assert store.locate(file) == str(link)
-    assert store.resolve(file.name, "AWSEResNet50") == str(link)
-    assert store.resolve(file.name, "AWResNet50") == file.name
-    blob.write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=blob.name):
-        store.locate(file)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +177,34 @@ def test_names_of_other_networks(name, message):
         ResNet20(weights=name)
 
 
-def test_files_that_are_nowhere(caches):
-    with pytest.raises(ConnectionError, match="download it from https://.*hub"):
-        ResNet20(weights="akamaster/resnet20")
-    (file,) = published("timm/resnet34.ra4*")
-    with pytest.raises(ConnectionError, match="https://huggingface.co/timm/"):
-        store.locate(file)
+def test_a_download_to_a_network(module, caches, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors.torch").save_file(
+        module.state_dict(), tmp_path / "small.safetensors"
+    )
+    content = (tmp_path / "small.safetensors").read_bytes()
+    write(
+        module, tmp_path / "other", monkeypatch, hub="someone/small", url=None
+    )
+    with serving() as front, serving() as back:
+        put_on_hub(front, back, "someone/small", content)
+        monkeypatch.setenv("HF_ENDPOINT", front.root)
+        model = ResNet20(weights="someone/small", classifier_activation=None)
+    receipt = model.weights_receipt
+    assert receipt.verified == Verified(
+        hashlib.sha256(content).hexdigest(), "hub"
+    )
+    assert str(receipt).endswith("... (hub)")
+    assert receipt.path.startswith(str(caches["hub"]))
+    assert receipt.preprocessing == PREPROCESSING
+    x = images(2, 32, 32, 3)
+    found = keras.ops.convert_to_numpy(model(x, training=False))
+    np.testing.assert_allclose(found, compute(module, x), rtol=0, atol=1e-4)
+
+
+def test_files_that_cannot_be_downloaded(caches, monkeypatch):
+    with serving() as server:
+        address = server.root
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr(downloads, "PAUSE", 0)
+    with pytest.raises(ConnectionError, match=f"{address}/timm/.*refused"):
+        SEResNet50(weights="timm/seresnet50.a1_in1k")

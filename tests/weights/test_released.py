@@ -33,15 +33,15 @@ def source():
 
 
 @pytest.fixture
-def checkout(source, tmp_path, monkeypatch):
-    """A checkout with the file of that network, which is released."""
+def shipped(source, tmp_path, monkeypatch):
+    """A package with the file of that network, which is released."""
     path = tmp_path / "resnet20-cifar10-1.weights.h5"
     source.save_weights(path)
     file = released_file(
         path.read_bytes(), path.name, architecture="ResNet20", dataset="cifar10"
     )
     monkeypatch.setattr(manifest, "released", lambda: (file,))
-    monkeypatch.setattr(store, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(store, "SHIPPED", tmp_path)
     return path
 
 
@@ -50,27 +50,28 @@ def assert_same(model, source):
         np.testing.assert_array_equal(*map(np.asarray, (ours, theirs)))
 
 
-def test_weights_by_the_name_of_the_data(checkout, source):
+def test_weights_by_the_name_of_the_data(shipped, source):
     model = ResNet20(weights="cifar10", name="awresnet20")
     assert_same(model, source)
     assert model.name == "awresnet20"
-    assert model.weights_receipt.path == str(checkout)
+    assert model.weights_receipt.path == str(shipped)
     assert len(model.weights_receipt.loaded) == 39
     assert model.weights_receipt.dataset == "cifar10"
     assert model.weights_receipt.preprocessing == CIFAR10.preprocessing
+    assert model.weights_receipt.verified.against == "pinned"
     body = ResNet20(weights="cifar10", include_top=False, pooling="max")
     assert_same(body, source)
     assert body.weights_receipt.left == ("predictions",)
 
 
-def test_other_classes_are_for_those_who_ask(checkout, source):
+def test_other_classes_are_for_those_who_ask(shipped, source):
     with pytest.raises(ValueError, match="(?s)adapt=True.*predictions: vars/0"):
         ResNet20(weights="cifar10", classes=100)
     model = ResNet20(weights="cifar10", classes=100, adapt=True)
     assert model.weights_receipt.adapted == ("predictions",)
 
 
-def test_other_networks_do_not_have_the_weights(checkout):
+def test_other_networks_do_not_have_the_weights(shipped):
     with pytest.raises(ValueError, match="Received: weights=cifar10"):
         AWResNet20(weights="cifar10", name="resnet20")
     with pytest.raises(ValueError, match="conv2_block1_1_conv: .*missing"):
@@ -79,16 +80,16 @@ def test_other_networks_do_not_have_the_weights(checkout):
         ResNet20(weights="cifar100")
 
 
-def test_a_released_file_is_checked_by_path_too(checkout):
-    content = checkout.read_bytes()
-    checkout.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    hashes = f"{manifest.released()[0].sha256}.*{checkout}.*[0-9a-f]{{64}}"
-    for weights in ("cifar10", checkout, str(checkout)):
+def test_a_released_file_is_checked_by_path_too(shipped):
+    content = shipped.read_bytes()
+    shipped.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    hashes = f"{manifest.released()[0].sha256}.*{shipped}.*[0-9a-f]{{64}}"
+    for weights in ("cifar10", shipped, str(shipped)):
         with pytest.raises(ValueError, match=hashes):
             ResNet20(weights=weights)
 
 
-def test_the_registry_knows_what_was_released(checkout, monkeypatch):
+def test_the_registry_knows_what_was_released(shipped, monkeypatch):
     monkeypatch.setattr(registry, "_entries", {})
     register_variants(
         CIFARResNet,
@@ -124,7 +125,7 @@ def test_every_released_file_is_what_the_manifest_says():
         assert file.url == (
             f"{entry.name.lower()}-{file.dataset}-{file.sha256[:8]}.weights.h5"
         )
-        shipped = store.CHECKOUT / file.name
+        shipped = store.SHIPPED / file.name
         assert store.fetch(file) == str(shipped)
         assert shipped.stat().st_size == file.bytes
         model = entry.factory(weights=file.dataset)

@@ -22,7 +22,9 @@ DATA = "../somewhere/cifar10-jpeg.tar.xz"
 
 def empty_places(folder):
     """Places in a folder, where nothing was published."""
-    places = table.Places(folder / "zoo", folder / "manifest.json")
+    places = table.Places(
+        *(folder / name for name in ("zoo", "manifest.json", "weights"))
+    )
     places.zoo.mkdir(parents=True)
     places.manifest.write_text("[]")
     return places

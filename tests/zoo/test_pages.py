@@ -102,7 +102,7 @@ def test_every_file_has_a_card(places):
 def test_a_card_says_that_there_is_a_newer_file(places):
     file = manifest.read(places.manifest)[0]
     card = pages.model_card.card(file, [file, file], places)
-    assert "newer file" in card and f"zoo/weights/{file.name}" in card
+    assert "newer file" in card and f"weights/files/{file.name}" in card
 
 
 def stale_after(places, path, change):

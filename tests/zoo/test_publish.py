@@ -79,7 +79,7 @@ def test_a_run_becomes_row_curve_weights_and_entry(places, runs, folders):
     assert curve[3] == "3,0.33333,0.5,0.66667,0.46667"
     assert len(curve) == 9
     (file,) = manifest.read(places.manifest)
-    path = places.zoo / "weights" / file.name
+    path = places.weights / file.name
     assert list(path.parent.iterdir()) == [path]
     assert file == manifest.ReleasedFile(
         architecture="ResNet20",
@@ -132,7 +132,7 @@ def test_the_file_is_that_of_the_lowest_seed_and_stays(places, runs, quick):
     assert (later.name, later.seed, later.top1) == (first.name, 1, 81.0)
     assert (later.seeds, later.top1_mean) == ((0, 1, 2), 81.0)
     assert later.top1_deviation == 1.0
-    assert len(list((places.zoo / "weights").iterdir())) == 1
+    assert len(list((places.weights).iterdir())) == 1
 
 
 def test_networks_are_compared_seed_by_seed(runs):
@@ -245,7 +245,7 @@ def files(released, monkeypatch):
     """These two files, and six random images to measure them on."""
     files = tuple(manifest.read(released.manifest))
     monkeypatch.setattr(zoo_check, "released", lambda: files)
-    monkeypatch.setattr(store, "CHECKOUT", released.zoo / "weights")
+    monkeypatch.setattr(store, "SHIPPED", released.weights)
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), "uint8")
     labels = np.arange(6)
     dataset = Dataset(tuple("abcdefghij"), images, labels, images, labels)

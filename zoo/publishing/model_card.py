@@ -4,6 +4,7 @@ import dataclasses
 
 import yaml
 
+from aw_keras import home
 from aw_keras.applications import datasets, get_entry
 from zoo.publishing import table
 
@@ -27,6 +28,8 @@ _CARD = """---
 {remarks}
 
 ## Use
+
+{install}:
 
 ```python
 from aw_keras.applications import {architecture}, get_entry
@@ -62,7 +65,7 @@ nothing else. Whatever is in the picture, it names one of them.
 _NEWER = """
 
 There is a newer file, which `weights="{file.dataset}"` stands for: this one is
-loaded by its path, `zoo/weights/{file.name}`."""
+loaded by its path, `aw_keras/weights/files/{file.name}`."""
 
 
 def card(file, files, places):
@@ -97,11 +100,19 @@ def card(file, files, places):
         "classes": "" if classes == entry.classes else f", classes={classes}",
         "height": height,
         "width": width,
+        "install": _install(),
         "newer": _NEWER.format(file=file) if newer else "",
         "epochs": row.epochs,
         "dtype": row.dtype,
     }
     return _CARD.format(**fields)
+
+
+def _install():
+    """How the code below gets to work."""
+    if requirement := home.requirement("tensorflow"):
+        return f"`pip install '{requirement}'`, then"
+    return "With `aw_keras` installed, from a checkout or its wheel"
 
 
 def _classes(file):

@@ -14,7 +14,7 @@ import zoo
 from aw_keras.applications import datasets, list_models
 from aw_keras.applications.variants import VARIANTS
 from aw_keras.files import replace_text
-from aw_keras.weights import manifest
+from aw_keras.weights import manifest, store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,14 @@ class Places:
     """Where results are kept.
 
     Attributes:
-        zoo: `pathlib.Path` of the folder with `results/`, `weights/` and
-            `cards/`.
+        zoo: `pathlib.Path` of the folder with `results/` and `cards/`.
         manifest: `pathlib.Path` of the list of released files.
+        weights: `pathlib.Path` of the folder with these.
     """
 
     zoo: pathlib.Path = pathlib.Path(zoo.__file__).parent
     manifest: pathlib.Path = manifest.PATH
+    weights: pathlib.Path = store.SHIPPED
 
     def table(self, dataset):
         return self.zoo / "results" / f"{dataset}.csv"

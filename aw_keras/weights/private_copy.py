@@ -6,62 +6,72 @@ into a folder of this process alone, and used from there.
 """
 
 import contextlib
+import contextvars
 import hashlib
 import os
-import posixpath
-import re
 import tempfile
 
 from aw_keras.weights import manifest
 
 _CHUNK = 1 << 20
-_SHA256 = re.compile("[0-9a-f]{64}")
+
+#: Path of a file, and the hash that was found when it was looked for.
+_expected = contextvars.ContextVar("aw_keras_expected", default=(None, None))
 
 
 @contextlib.contextmanager
-def verified(path):
+def expecting(path, sha256):
+    """Has a file be loaded with this hash only, by whoever loads it inside.
+
+    Args:
+        path: Path of a file, a string.
+        sha256: 64 hexadecimal digits.
+    """
+    token = _expected.set((path, sha256))
+    try:
+        yield
+    finally:
+        _expected.reset(token)
+
+
+@contextlib.contextmanager
+def content_of(path):
     """A path from which the content of a file can be read as it was checked.
 
     Args:
         path: Path of a file, a string.
 
     Yields:
-        The path of a copy for a file that has the name of a released or
-        published one; else `path`.
+        The path of a copy, for the file that is expected, and for one that has
+        the name of a released file; else `path`.
 
     Raises:
         ValueError: If such a file has another hash.
     """
-    expected = _expected(path) if os.path.isfile(path) else None
-    if expected is None:
+    sha256 = _hash_of(path) if os.path.isfile(path) else None
+    if sha256 is None:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, os.path.basename(path))
         found = _copy(path, copy)
-        if not found.startswith(expected):
+        if found != sha256:
             raise ValueError(
-                "Expected the file of that name, with a sha256 that begins "
-                f"with {expected}. Received: path={path} with the sha256 "
-                f"{found}"
+                f"Expected the file with the sha256 {sha256}. "
+                f"Received: path={path} with the sha256 {found}"
             )
         yield copy
 
 
-def _expected(path):
-    """How the hash of a file of this name begins, or `None`."""
-    name = os.path.basename(path)
+def _hash_of(path):
+    """The hash that a file has to have, or `None`."""
+    expected, sha256 = _expected.get()
+    if path == expected:
+        return sha256
     for file in manifest.released():
-        if file.name == name:
+        if file.name == os.path.basename(path):
             return file.sha256
-    for file in manifest.published():
-        if file.url and posixpath.basename(file.url) == name:
-            return file.sha256 or file.sha256_prefix
-    # The hub keeps a file under its hash, and links to it.
-    blob = os.path.realpath(path)
-    in_hub = os.path.basename(os.path.dirname(blob)) == "blobs"
-    found = _SHA256.fullmatch(os.path.basename(blob)) if in_hub else None
-    return found and found[0]
+    return None
 
 
 def _copy(path, copy):
