@@ -17,6 +17,7 @@ if keras.backend.backend() != "tensorflow":
         "test_paths.py",
         "test_photos.py",
         "test_previous.py",
+        "test_replacing.py",
         "test_requests.py",
         "test_sizes.py",
         "test_threads.py",
