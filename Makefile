@@ -67,7 +67,8 @@ test-torch: venv
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; then \
 		echo "KERAS_BACKEND=torch pytest $(CORE)"; \
 		KERAS_BACKEND=torch $(PYTEST) $(CORE) && \
-		KERAS_BACKEND=torch $(PYTEST) tests/zoo/test_pipeline.py; \
+		KERAS_BACKEND=torch $(PYTEST) tests/zoo/test_pipeline.py \
+			tests/zoo/test_fine_tuning.py; \
 	else \
 		echo "Skipped the tests under PyTorch, which is not installed:" \
 			"$(BIN)/pip install torch==2.13.0 timm"; \

@@ -11,9 +11,6 @@ import keras
 
 from aw_keras.preprocessing import Preprocess, Preprocessing, image_shape
 
-#: What the file of a classifier is called in the folder of a run.
-MODEL_FILE = "model.keras"
-
 
 @keras.saving.register_keras_serializable(package="aw_keras")
 class Classifier(keras.Model):

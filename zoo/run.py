@@ -10,7 +10,7 @@ import filelock
 import keras
 
 import aw_keras.layers  # noqa: F401 - Keras has to know them.
-from aw_keras.classifier import MODEL_FILE, Classifier
+from aw_keras.classifier import Classifier
 from aw_keras.files import replace_text, replacing
 from zoo.recipe import Recipe
 
@@ -49,8 +49,8 @@ class Run:
 
     @property
     def model(self):
-        """File of the trained `aw_keras.Classifier`."""
-        return self.folder / MODEL_FILE
+        """File of the trained `Classifier`, which `aw-keras` looks for, too."""
+        return self.folder / "model.keras"
 
     @property
     def _recipe(self):

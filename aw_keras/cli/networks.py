@@ -1,4 +1,4 @@
-"""The argument MODEL: a registered network or a file, opened."""
+"""The argument MODEL: a registered network, a run or a file, opened."""
 
 import contextlib
 import dataclasses
@@ -14,9 +14,13 @@ from aw_keras.suggestions import did_you_mean
 
 _SUFFIX = ".keras"
 
+#: What is in the folder of a training.
+_OF_RUN = "model.keras"
+
 _MODEL = (
-    "Expected the name of a network (see aw-keras list), or a file of Keras "
-    f"({_SUFFIX}) or PyTorch. Received: MODEL="
+    "Expected the name of a network (see aw-keras list), the folder of a "
+    f"finished training, or a file of Keras ({_SUFFIX}) or PyTorch. "
+    "Received: MODEL="
 )
 
 #: What `--preprocessing` takes beside the names of data sets, with the fields
@@ -33,12 +37,13 @@ PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 DESCRIPTION = f"""\
 MODEL is the name of a network with its released weights (aw-keras list
 --pretrained), or with yours (--weights PATH), or the name of weights of others
-(aw-keras list --pretrained '*/*'), or a .keras file, or a file of PyTorch with
-a ResNet of timm, torchvision, akamaster or chenyaofo. How images
-have to be preprocessed is known for weights that have a name, and what is usual
-is done for files of PyTorch; for others say --preprocessing, that of a data
-set: {", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or
-none (0 to 255 as they are, for a network that does it itself).
+(aw-keras list --pretrained '*/*'), or the folder of a training, or a .keras
+file, or a file of PyTorch with a ResNet of timm, torchvision, akamaster or
+chenyaofo. How images have to be preprocessed is known for weights that have
+a name, for trainings and for an aw_keras.Classifier, and what is usual is done
+for files of PyTorch; for others say --preprocessing, that of a data set:
+{", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or none
+(0 to 255 as they are, for a network that does it itself).
 """
 
 
@@ -54,13 +59,15 @@ class Network:
         preprocessing: `Preprocessing`.
         dataset: Name of the data set of its classes, if it is one of those
             that are known.
+        names: Names of its classes, if it has them itself.
     """
 
     model: Any
     weights: str
     kind: str
     preprocessing: Any
-    dataset: str
+    dataset: str | None
+    names: tuple | None = None
 
     @property
     def served_preprocessing(self):
@@ -75,6 +82,8 @@ class Network:
         """
         from aw_keras.applications import datasets
 
+        if self.names is not None:
+            return self.names
         counts = [tensor.shape[-1] for tensor in self.model.outputs]
         known = datasets.DATASETS.get(self.dataset)
         if known is None or counts != [known.classes]:
@@ -132,9 +141,9 @@ def add_arguments(parser):
 
 
 def open_any(source):
-    """The model of an argument MODEL; that of a name has random weights."""
-    if catalogue.owner(source) or _is_path(source):
-        return load(source)
+    """The network of an argument MODEL; that of a name has random weights."""
+    if _is_model(source):
+        return _bare(load(source))
     name = _known(source)["name"]
     from aw_keras.applications import create_model
 
@@ -161,18 +170,13 @@ def open_trained(options):
     Raises:
         ValueError: If there are no weights, or no preprocessing for them.
     """
-    is_named = catalogue.owner(options.model) is not None
-    if options.weights and (is_named or _is_path(options.model)):
-        raise ValueError(
-            "Expected --weights for the name of a network only. "
-            f"Received: MODEL={options.model}, which has its own"
-        )
-    if is_named:
-        return _network(options, load(options.model), options.model)
-    if _is_path(options.model):
-        _check_file(options.model)
-        _check_said(options, options.model)
-        return _network(options, load(options.model), options.model)
+    if _is_model(options.model):
+        if options.weights:
+            raise ValueError(
+                "Expected --weights for the name of a network only. "
+                f"Received: MODEL={options.model}, which has its own"
+            )
+        return _with_its_own(options)
     entry = _known(options.model)
     weights = options.weights or _released(entry)
     if weights in (*entry["weights"], *entry["published"]):
@@ -182,6 +186,36 @@ def open_trained(options):
         _check_said(options, weights)
         model = with_weights(entry["name"], weights)
     return _network(options, model, weights)
+
+
+def _with_its_own(options):
+    model = load(options.model)
+    bare = _bare(model)
+    if bare is model:
+        if catalogue.owner(options.model) is None:
+            _check_said(options, options.model)
+        return _network(options, model, options.model)
+    if options.preprocessing:
+        raise ValueError(
+            "Expected no --preprocessing for a model that has its own. "
+            f"Received: MODEL={options.model}, "
+            f"--preprocessing {options.preprocessing}"
+        )
+    return Network(
+        bare,
+        options.model,
+        "its own",
+        model.preprocessing,
+        None,
+        model.class_names,
+    )
+
+
+def _bare(model):
+    """The network of normalised images in a model, which most are."""
+    from aw_keras.classifier import Classifier
+
+    return model.network if isinstance(model, Classifier) else model
 
 
 def _with_named(name, weights):
@@ -209,9 +243,11 @@ def _network(options, model, weights):
     return Network(model, weights, kind, preprocessing, dataset or kind)
 
 
-def _is_path(source):
+def _is_model(source):
+    """Whether an argument is that of a model that comes with its weights."""
     return catalogue.find(source) is None and (
-        source.endswith(_SUFFIX)
+        catalogue.owner(source) is not None
+        or source.endswith(_SUFFIX)
         or suffixes.is_pytorch(source)
         or os.sep in source
         or os.path.exists(source)
@@ -227,19 +263,20 @@ def _known(name):
 
 
 def load(path):
-    """The model of a `.keras` file, not compiled, or of one of PyTorch.
+    """The model of a run or a file of Keras, not compiled, or of PyTorch.
 
     Also that of weights of others, by their name.
     """
     if network := catalogue.owner(path):
         return _with_named(network["name"], path)
-    _check_file(path)
+    path = _file_of(path)
     if suffixes.is_pytorch(path):
         from aw_keras.applications import from_pytorch
 
         return from_pytorch(path)
     import keras
 
+    import aw_keras.classifier
     import aw_keras.layers  # noqa: F401 - Keras has to know them.
 
     try:
@@ -253,19 +290,26 @@ def load(path):
         ) from error
 
 
-def _check_file(path):
+def _file_of(path):
+    """The path of a file that can be one of a model."""
+    if os.path.isdir(path):
+        found = os.path.join(path, _OF_RUN)
+        if not os.path.exists(found):
+            raise ValueError(f"{_MODEL}{path}, a folder without {_OF_RUN}")
+        path = found
     if not os.path.isfile(path):
         known = [name for n in catalogue.networks() for name in n["published"]]
         raise ValueError(
             f"{_MODEL}{path}, which is no file" + did_you_mean(path, known)
         )
     if suffixes.is_pytorch(path):
-        return
+        return path
     if pathlib.Path(path).suffix != _SUFFIX or not zipfile.is_zipfile(path):
         raise ValueError(
             f"Expected a file that `model.save('name{_SUFFIX}')` has written. "
             f"Received: MODEL={path}"
         )
+    return path
 
 
 def _check_said(options, weights):

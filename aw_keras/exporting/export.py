@@ -7,6 +7,7 @@ import numpy as np
 
 from aw_keras.artifacts import PRECISIONS, check_target, format_of
 from aw_keras.choices import check_choice
+from aw_keras.classifier import Classifier
 from aw_keras.exporting.request import Request
 from aw_keras.files import replacing
 
@@ -59,7 +60,8 @@ def export(
 
     Args:
         model: A functional or built Sequential model with one input. It is
-            not changed.
+            not changed. A `Classifier` has a preprocessing and names of
+            classes, which need not be said.
         path: Path of the folder (SavedModel) or file to write, in a folder
             that exists. An earlier export there is replaced once the new one
             is complete; anything else is kept, and an error.
@@ -91,6 +93,10 @@ def export(
             cannot run in 8 bits: then a layer may give nothing but zeros for
             `representative_data`.
     """
+    if isinstance(model, Classifier):
+        preprocessing = preprocessing or model.preprocessing
+        class_names = class_names or model.class_names
+        model = model.network
     if format is not None:
         check_choice("format", format, tuple(PRECISIONS))
     format = format_of(path, format)

@@ -23,8 +23,15 @@ def test_compiled_training_ends_the_same(tmp_path):
     tiny.assert_same_end(compiled, eager)
 
 
-def test_loss_scaling_is_refused(tmp_path):
-    process = start(tmp_path, "jit_compile=true", "dtype=mixed_float16")
+@pytest.mark.parametrize(
+    "setting, match",
+    [
+        ("dtype=mixed_float16", "does not scale the loss"),
+        ("drop_path=0.5", "random numbers=True"),
+    ],
+)
+def test_what_is_in_no_graph_is_refused(tmp_path, setting, match):
+    process = start(tmp_path, "jit_compile=true", setting)
     printed, _ = process.communicate(timeout=240)
-    assert process.returncode
-    assert "Expected an optimizer that does not scale the loss" in printed
+    assert process.returncode == 2
+    assert "zoo.train: Expected" in printed and match in printed

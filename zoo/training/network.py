@@ -99,6 +99,9 @@ class DropPathAdd(keras.layers.Add):
             )
         return super().call([shortcut, residual])
 
+    def compute_output_spec(self, inputs, training=False):
+        return super().compute_output_spec(inputs)
+
 
 def _with_drop_path(network, rate):
     """The network whose blocks are skipped, the last one with `rate`."""

@@ -14,7 +14,6 @@ EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
 aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
 aw-keras convert seresnet50.safetensors aw_seresnet50.keras
-aw-keras convert timm/seresnet50.ra2_in1k aw_seresnet50.keras
 """
 
 
@@ -22,8 +21,8 @@ def add_arguments(parser):
     parser.add_argument(
         "source",
         metavar="IN",
-        help=".keras file of a functional model, file of PyTorch, weights, or "
-        "the name of weights of others",
+        help="folder of a training, .keras file of a functional model, file "
+        "of PyTorch, weights, or the name of weights of others",
     )
     parser.add_argument("target", metavar="OUT", help=".keras file to write")
     parser.add_argument(
@@ -53,10 +52,16 @@ def run(options):
         model = networks.load(options.source)
     else:
         model = networks.with_weights(options.network, options.source)
+    from aw_keras.classifier import Classifier
     from aw_keras.convert import to_aw
     from aw_keras.layers import AWConv2D
 
-    converted = to_aw(model, options.where, reduction=options.reduction)
+    where = {"where": options.where, "reduction": options.reduction}
+    if isinstance(model, Classifier):
+        network = to_aw(model.network, **where)
+        converted = Classifier(network, model.preprocessing, model.class_names)
+    else:
+        converted = to_aw(model, **where)
     with replacing(options.target) as path:
         converted.save(path)
     receipt = getattr(model, "weights_receipt", None)

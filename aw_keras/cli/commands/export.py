@@ -15,6 +15,7 @@ DESCRIPTION = networks.DESCRIPTION
 EXAMPLES = """\
 aw-keras export AWResNet50 saved_model/
 aw-keras export AWResNet50 model.onnx --precision float16
+aw-keras export runs/folder-AWResNet20-0 model.onnx
 aw-keras export model.keras model.tflite --precision int8 \\
     --preprocessing imagenet --images photos/*.jpg
 """

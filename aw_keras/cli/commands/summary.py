@@ -1,7 +1,7 @@
 """Say what a network is and costs.
 
-MODEL is the name of a network or a .keras file. Multiply-adds are those of one
-image.
+MODEL is the name of a network, the folder of a training or a file.
+Multiply-adds are those of one image.
 """
 
 import math
