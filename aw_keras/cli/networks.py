@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import sys
@@ -16,6 +17,9 @@ _SUFFIX = ".keras"
 
 #: What is in the folder of a training.
 _OF_RUN = "model.keras"
+
+#: How Keras begins the names of models on the Hugging Face hub.
+_HUB = "hf://"
 
 _MODEL = (
     "Expected the name of a network (see aw-keras list), the folder of a "
@@ -35,13 +39,18 @@ _RANGES = {
 PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 
 DESCRIPTION = f"""\
-MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or the name of weights of others
-(aw-keras list --pretrained '*/*'), or the folder of a training, or a .keras
-file, or a file of PyTorch with a ResNet of timm, torchvision, akamaster or
-chenyaofo. How images have to be preprocessed is known for weights that have
-a name, for trainings and for an aw_keras.Classifier, and what is usual is done
-for files of PyTorch; for others say --preprocessing, that of a data set:
+MODEL is one of
+  NAME            a network with its released weights (aw-keras list
+                  --pretrained), or with yours (--weights PATH)
+  LIBRARY/NAME    weights of others (aw-keras list --pretrained '*/*')
+  hf://USER/NAME  a model that Keras has saved on the Hugging Face hub
+  FOLDER          a training
+  FILE            a model of Keras (.keras), or weights of PyTorch for a ResNet
+                  of timm, torchvision, akamaster or chenyaofo
+
+How images have to be preprocessed is known for weights that have a name, for
+trainings and for an aw_keras.Classifier, and what is usual is done for files of
+PyTorch; for others say --preprocessing, that of a data set:
 {", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or none
 (0 to 255 as they are, for a network that does it itself).
 """
@@ -247,6 +256,7 @@ def _is_model(source):
     """Whether an argument is that of a model that comes with its weights."""
     return catalogue.find(source) is None and (
         catalogue.owner(source) is not None
+        or source.startswith(_HUB)
         or source.endswith(_SUFFIX)
         or suffixes.is_pytorch(source)
         or os.sep in source
@@ -265,11 +275,16 @@ def _known(name):
 def load(path):
     """The model of a run or a file of Keras, not compiled, or of PyTorch.
 
-    Also that of weights of others, by their name.
+    Also that of weights of others, by their name, or on the hub.
     """
     if network := catalogue.owner(path):
         return _with_named(network["name"], path)
-    path = _file_of(path)
+    if path.startswith(_HUB):
+        _check_hub()
+        what = "a model that Keras 3 has saved on the Hugging Face hub"
+    else:
+        path = _file_of(path)
+        what = f"a {_SUFFIX} file written by Keras 3"
     if suffixes.is_pytorch(path):
         from aw_keras.applications import from_pytorch
 
@@ -280,14 +295,23 @@ def load(path):
     import aw_keras.layers  # noqa: F401 - Keras has to know them.
 
     try:
-        return keras.saving.load_model(path, compile=False)
+        with _downloads():
+            return keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
     except Exception as error:
         raise ValueError(
-            f"Expected a {_SUFFIX} file written by Keras 3, with layers of "
+            f"Expected {what}, with layers of "
             f"Keras and aw_keras only. Received: MODEL={path} "
             f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _check_hub():
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise ImportError(
+            "Expected huggingface_hub to be installed, for models on the "
+            "Hugging Face hub: pip install 'aw-keras[hub]'"
+        )
 
 
 def _file_of(path):

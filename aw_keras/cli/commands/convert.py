@@ -22,7 +22,7 @@ def add_arguments(parser):
         "source",
         metavar="IN",
         help="folder of a training, .keras file of a functional model, file "
-        "of PyTorch, weights, or the name of weights of others",
+        "of PyTorch, weights, the name of weights of others, or hf://USER/NAME",
     )
     parser.add_argument("target", metavar="OUT", help=".keras file to write")
     parser.add_argument(
