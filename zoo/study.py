@@ -111,7 +111,7 @@ def train_variant(name, recipe, dataset, run, stop=lambda: False):
         devices,
         spared(VARIANTS[name]),
     )
-    clock = Clock(steps * pipeline.batch_size(dataset, recipe))
+    clock = Clock(steps, pipeline.batch_size(dataset, recipe))
     blend = Blend(network, recipe.epochs * steps // 3)
     fit(model, recipe, dataset, run, devices, stop, [clock, blend])
     last = {k: float(v) for k, v in run.log[-1].items()}
@@ -141,17 +141,20 @@ def train_variant(name, recipe, dataset, run, stop=lambda: False):
 
 
 class Clock(keras.callbacks.Callback):
-    """Images a second of processor time, in the fastest epoch.
+    """Images a second of processor time, in the fastest whole epoch.
 
-    Time of the processor hardly depends on what else it does.
+    Time of the processor hardly depends on what else it does. What is left of
+    an epoch that was interrupted tells nothing: compiling is in it.
 
     Args:
-        images: Integer, number of images of an epoch.
+        steps: Integer, number of steps of an epoch.
+        batch_size: Integer, number of images of a step.
     """
 
-    def __init__(self, images):
+    def __init__(self, steps, batch_size):
         super().__init__()
-        self.images = images
+        self.steps = steps
+        self.batch_size = batch_size
         self.images_per_second = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -163,8 +166,9 @@ class Clock(keras.callbacks.Callback):
         self.seconds = time.process_time() - self.began
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.batches == self.params["steps"]:
-            found = round(self.images / self.seconds, 1)
+        if self.batches == self.steps:
+            images = self.steps * self.batch_size
+            found = round(images / self.seconds, 1)
             self.images_per_second = max(found, self.images_per_second or 0)
 
 

@@ -235,6 +235,21 @@ def test_blend():
     assert seen == [0, 0.25, 0.75, 1]
 
 
+def test_clock_takes_whole_epochs_alone(monkeypatch):
+    """Not what is left of one that was interrupted."""
+    now = [0.0]
+    monkeypatch.setattr(study.time, "process_time", lambda: now[0])
+    clock = study.Clock(steps=4, batch_size=32)
+    for steps, seconds in ((1, 0.01), (4, 2.0), (4, 1.0)):
+        clock.set_params({"steps": steps})
+        clock.on_epoch_begin(0)
+        for batch in range(steps):
+            now[0] += seconds / steps
+            clock.on_train_batch_end(batch)
+        clock.on_epoch_end(0)
+    assert clock.images_per_second == 128
+
+
 def line(variant, epochs, seed, loss, **more):
     return {
         **dict.fromkeys(("recipe", "data", "hardware", "backend"), "-"),

@@ -285,10 +285,15 @@ def _line(name, lines):
         _mean(runs, "loss", 3),
         _mean(runs, "train_loss", 3),
         _mean(runs, "variation", 3) if runs[0]["variation"] else "",
-        f"{max(float(r['images_per_second'] or 0) for r in runs):.0f}",
+        _speed(runs),
     ]
 
 
 def _mean(runs, column, digits):
     values = [float(row[column]) for row in runs]
     return table.show(*table.mean_and_deviation(values), digits)
+
+
+def _speed(runs):
+    found = [float(run["images_per_second"] or 0) for run in runs]
+    return f"{max(found):.0f}" if any(found) else ""
