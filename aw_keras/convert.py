@@ -112,7 +112,9 @@ def to_aw(model, where=None, *, reduction=16, implementation="auto", name=None):
         if pad := pads.get(layer):
             config["padding"] = "symmetric"
             nothing = keras.layers.Identity(
-                name=pad.name, dtype=pad.dtype_policy
+                # Keras saves no other form of a policy of this layer.
+                name=pad.name,
+                dtype=pad.dtype_policy.name,
             )
             replacements[pad] = _Replacement(nothing, {})
         weights = _weights(layer)

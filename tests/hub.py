@@ -243,7 +243,6 @@ def sharing(folder):
             "HF_HUB_CACHE": str(folder),
             "HF_HUB_DISABLE_XET": True,
             "HF_HUB_OFFLINE": False,
-            "HF_HUB_DISABLE_PROGRESS_BARS": True,
         }.items():
             patch.setattr(theirs, name, value)
         yield hub

@@ -278,6 +278,9 @@ def test_paddings_in_front_of_a_convolution(layer, pads, sequential):
     converted = to_aw(model)
     x = draw(2, 9, 8, 3)
     assert_same(outputs(converted, x), outputs(model, x))
+    copy = type(converted).from_config(converted.get_config())
+    copy.set_weights(converted.get_weights())
+    assert_same(outputs(copy, x), outputs(model, x))
     *_, pad, convolution = converted.layers
     assert convolution.padding == "symmetric"
     assert (type(pad), pad.name) == (layers.Identity, "pad")

@@ -280,7 +280,7 @@ def load(path):
     if network := catalogue.owner(path):
         return _with_named(network["name"], path)
     if path.startswith(_HUB):
-        _check_hub()
+        _begin_with_hub()
         what = "a model that Keras 3 has saved on the Hugging Face hub"
     else:
         path = _file_of(path)
@@ -306,12 +306,17 @@ def load(path):
         ) from error
 
 
-def _check_hub():
+def _begin_with_hub():
+    """Checks that models there can be read; see `_downloads`."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ImportError(
             "Expected huggingface_hub to be installed, for models on the "
             "Hugging Face hub: pip install 'aw-keras[hub]'"
         )
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def _file_of(path):
