@@ -39,7 +39,7 @@ venv: $(STAMP) ## Make .venv with everything installed (PYTHON=python3.11)
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e \
-		'.[tensorflow,jax,onnx,litert,safetensors,cli,docs,notebooks,zoo,tfds,test]'
+		'.[tensorflow,jax,onnx,litert,safetensors,hub,cli,docs,notebooks,zoo,tfds,test]'
 	touch $@
 
 quickstart: venv ## Train, export and serve AW-ResNet-20 on digits

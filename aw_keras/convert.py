@@ -6,6 +6,7 @@ plain convolutions with the mean attention in the place of AW-convolutions.
 Both make a copy of the model that differs in some of its layers.
 """
 
+import collections
 import dataclasses
 import fnmatch
 from typing import Any
@@ -46,9 +47,13 @@ def to_aw(model, where=None, *, reduction=16, implementation="auto", name=None):
     `Conv2D`, and custom layers and other wrappers with all that is in them.
 
     Layer names, arguments, frozen layers and the structure of inputs and
-    outputs stay. Regularizers and constraints of a kernel from now on act on
-    `K / 1.5`. The given model is not changed and shares no variable with its
-    copy, which is a `keras.Sequential` or a `keras.Model` and is not compiled.
+    outputs stay. Where a `ZeroPadding2D` pads for one convolution alone, as
+    networks of PyTorch do, the AW-convolution does it itself, with
+    `padding="symmetric"`: its attention is that of the image without zeros.
+    An `Identity` has the place of the padding then. Regularizers and
+    constraints of a kernel from now on act on `K / 1.5`. The given model is not
+    changed and shares no variable with its copy, which is a `keras.Sequential`
+    or a `keras.Model` and is not compiled.
 
     Args:
         model: A functional model or a built `keras.Sequential`, such as one of
@@ -100,14 +105,24 @@ def to_aw(model, where=None, *, reduction=16, implementation="auto", name=None):
         "attention_expand_initializer": "zeros",
     }
     replacements = {}
+    pads = _own_pads(model, chosen)
     for layer in chosen:
         cls = _ATTENTIONAL[type(layer)]
+        config = layer.get_config()
+        if pad := pads.get(layer):
+            config["padding"] = "symmetric"
+            nothing = keras.layers.Identity(
+                # Keras saves no other form of a policy of this layer.
+                name=pad.name,
+                dtype=pad.dtype_policy.name,
+            )
+            replacements[pad] = _Replacement(nothing, {})
         weights = _weights(layer)
         kernel = weights["kernel"] / _IDENTITY_SCALE
         if cls is AWDepthwiseConv2D:
             kernel = kernel.reshape(*layer.kernel_size, 1, -1)
         replacements[layer] = _Replacement(
-            cls(**layer.get_config(), **arguments),
+            cls(**config, **arguments),
             {**weights, "kernel": kernel},
         )
     return _rebuild(model, replacements, name or model.name)
@@ -280,20 +295,14 @@ def _plain(cls, config):
         return cls(**config)
     if max(config["strides"]) == 1:
         return cls(**{**config, "padding": "same"})
-    geometry = convolution_geometry(
-        *(config[key] for key in ("kernel_size", "strides", "padding")),
-        config["dilation_rate"],
-        groups=1,
-    )
+    convolution = cls(**{**config, "padding": "valid"})
     pad = keras.layers.ZeroPadding2D(
-        geometry.pads(size=(0, 0)),
+        _symmetric_pads(convolution),
         data_format=config["data_format"],
         dtype=config["dtype"],
         name=f"{config['name']}_pad",
     )
-    return keras.Sequential(
-        [pad, cls(**{**config, "padding": "valid"})], name=config["name"]
-    )
+    return keras.Sequential([pad, convolution], name=config["name"])
 
 
 def _is_graph(layer):
@@ -378,6 +387,62 @@ def _matching(layers, patterns):
         for layer in layers
         if any(fnmatch.fnmatch(layer.name, pattern) for pattern in patterns)
     ]
+
+
+def _own_pads(model, convolutions):
+    """Layers that pad for one of the convolutions alone, and symmetrically.
+
+    Returns:
+        A dict from such convolutions to their `ZeroPadding2D`.
+    """
+    graphs = dict.fromkeys(_graphs(model))
+    nodes = [
+        node
+        for graph in graphs
+        for depth in graph._nodes_by_depth.values()
+        for node in depth
+    ]
+    calls = collections.Counter(node.operation for node in nodes)
+    users = collections.Counter(
+        id(tensor) for node in nodes for tensor in node.input_tensors
+    )
+    for graph in graphs:
+        users.update(map(id, graph.outputs))
+    found = {}
+    for node in nodes:
+        layer = node.operation
+        if layer not in convolutions or calls[layer] > 1:
+            continue
+        tensor = node.input_tensors[0]
+        pad = tensor._keras_history.operation
+        if (
+            type(pad) is keras.layers.ZeroPadding2D
+            and calls[pad] == users[id(tensor)] == 1
+            and layer.padding == "valid"
+            and layer.data_format == pad.data_format
+            and pad.padding == _symmetric_pads(layer)
+        ):
+            found[layer] = pad
+    return found
+
+
+def _symmetric_pads(layer):
+    geometry = convolution_geometry(
+        layer.kernel_size,
+        layer.strides,
+        "symmetric",
+        layer.dilation_rate,
+        groups=1,
+    )
+    return geometry.pads(size=(0, 0))
+
+
+def _graphs(model):
+    """The graphs of a model and of the models in it."""
+    yield model._functional if isinstance(model, keras.Sequential) else model
+    for layer in model.layers:
+        if _is_graph(layer):
+            yield from _graphs(layer)
 
 
 def _some_names(layers):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from aw_keras import AWConv2D, AWDepthwiseConv2D, to_aw
+from aw_keras.applications import CIFARResNet
 from tests.backends import BACKEND, to_numpy
 from tests.convert_cases import (
     CASES,
@@ -247,6 +248,83 @@ def test_structures_of_inputs_and_outputs():
     keras.tree.assert_same_structure(actual, expected)
     assert_same(outputs(converted, x), outputs(model, x))
     assert [v.name for v in converted.inputs] == ["a", "b"]
+
+
+def padded(pads, last=None, **arguments):
+    """A convolution behind a layer that pads."""
+    x = keras.Input((9, 8, 3))
+    y = layers.ZeroPadding2D(pads, name="pad")(x)
+    z = (last or layers.Conv2D(4, 3, strides=2, **arguments))(y)
+    return x, y, z
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize(
+    "layer, pads",
+    [
+        (lambda: layers.Conv2D(4, 3, strides=2), 1),
+        (lambda: layers.Conv2D(4, (5, 3)), (2, 1)),
+        (lambda: layers.Conv2D(4, 2, dilation_rate=2), 1),
+        (lambda: layers.DepthwiseConv2D(3, strides=2), 1),
+    ],
+)
+def test_paddings_in_front_of_a_convolution(layer, pads, sequential):
+    """The attention begins behind them, and sees no zeros."""
+    x, y, z = padded(pads, layer())
+    model = keras.Model(x, z)
+    if sequential:
+        model = keras.Sequential([keras.Input((9, 8, 3)), *model.layers[1:]])
+    randomise(model)
+    converted = to_aw(model)
+    x = draw(2, 9, 8, 3)
+    assert_same(outputs(converted, x), outputs(model, x))
+    copy = type(converted).from_config(converted.get_config())
+    copy.set_weights(converted.get_weights())
+    assert_same(outputs(copy, x), outputs(model, x))
+    *_, pad, convolution = converted.layers
+    assert convolution.padding == "symmetric"
+    assert (type(pad), pad.name) == (layers.Identity, "pad")
+
+
+def test_paddings_that_stay():
+    """Others than those of `"symmetric"`, and of more than one layer."""
+    x, _, z = padded(((0, 1), (0, 1)))
+    models = [keras.Model(x, z)]
+    x, _, z = padded(2)
+    models.append(keras.Model(x, z))
+    x, _, z = padded(1, padding="same")
+    models.append(keras.Model(x, z))
+    x, y, z = padded(1)
+    models.append(keras.Model(x, [y, z]))
+    x, y, z = padded(1)
+    models.append(keras.Model(x, [z, layers.ReLU()(y)]))
+    shared = layers.Conv2D(3, 3, name="shared")
+    x, _, z = padded(1, shared)
+    models.append(keras.Model(x, shared(z)))
+    for model in models:
+        converted = to_aw(model)
+        assert type(converted.get_layer("pad")) is layers.ZeroPadding2D
+        (convolution,) = convolutions(converted).values()
+        assert convolution.padding != "symmetric"
+        x = draw(2, 9, 8, 3)
+        for ours, theirs in zip(
+            *(keras.tree.flatten(outputs(m, x)) for m in (converted, model))
+        ):
+            assert_same(ours, theirs)
+
+
+def test_networks_with_symmetric_padding():
+    """A converted one is what is built with AW-convolutions: weights fit."""
+    arguments = dict(padding="symmetric", input_shape=(12, 12, 3))
+    converted = to_aw(CIFARResNet(8, **arguments), "conv?_block?_?_conv")
+    built = CIFARResNet(8, conv="aw", **arguments)
+    assert [w.shape for w in converted.weights] == [
+        w.shape for w in built.weights
+    ]
+    randomise(converted)
+    built.set_weights(converted.get_weights())
+    x = draw(2, 12, 12, 3)
+    assert_same(outputs(built, x), outputs(converted, x))
 
 
 def test_unknown_sizes():

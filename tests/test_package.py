@@ -120,7 +120,7 @@ def test_wheel_metadata(wheel):
     assert set(found.metadata.get_all("Provides-Extra")) == {
         *("tensorflow", "jax", "torch", "onnx", "litert"),
         *("explain", "cli", "detection", "zoo", "notebooks", "docs", "test"),
-        *("safetensors", "tfds"),
+        *("safetensors", "hub", "tfds"),
     }
 
 

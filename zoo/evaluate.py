@@ -3,11 +3,14 @@
     python -m zoo.evaluate ResNet20 --data cifar10
     python -m zoo.evaluate runs/digits --out runs/digits
     python -m zoo.evaluate --check --data cifar10
+    python -m zoo.evaluate --imagenet FOLDER --weights timm/resnet50.a1_in1k
 
 Prints top-1 and top-5 accuracy, loss and calibration error, and writes them
 with the accuracy of every class as JSON, and the confusion matrix as a picture.
 With `--check` it measures every released file of weights again and fails if one
-is not as good as it was published.
+is not as good as it was published. With `--imagenet` it measures any weights
+for ImageNet, those of others too, with their own preprocessing, on a folder of
+validation images or on a data set of TensorFlow Datasets.
 """
 
 import argparse
@@ -17,8 +20,12 @@ import sys
 
 import numpy as np
 
+from aw_keras.applications.datasets import IMAGENET
+from aw_keras.cli import networks
 from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
+from aw_keras.weights import published
+from zoo.data import imagenet
 from zoo.data.preprocessing import preprocessing_for
 from zoo.data.sources import load, load_data
 from zoo.publishing import check
@@ -47,6 +54,32 @@ def draw_confusion(confusion, class_names, path):
         figure.savefig(new, dpi=120)
 
 
+def _on_imagenet(options):
+    """The model from pixels, its data and preprocessing, and what it is."""
+    wanted = argparse.Namespace(
+        model=options.model or options.weights,
+        weights=options.model and options.weights,
+        preprocessing=None,
+    )
+    network = networks.open_trained(wanted)
+    model = network.model
+    if [tensor.shape for tensor in model.outputs] != [(None, IMAGENET.classes)]:
+        raise ValueError(
+            f"Expected a network of the {IMAGENET.classes} classes of "
+            f"ImageNet. Received: {wanted.model} with outputs of the shapes "
+            f"{[tensor.shape for tensor in model.outputs]}"
+        )
+    about = {"network": model.name, "weights": network.weights}
+    receipt = getattr(model, "weights_receipt", None)
+    if receipt and receipt.verified:
+        about["sha256"] = receipt.verified.sha256
+    for file in published(network.weights):
+        about["published"] = file.top1 / 100
+    preprocessing = network.preprocessing.for_model(model)
+    data = imagenet.load(options.imagenet)
+    return on_pixels(model, preprocessing), data, preprocessing, about
+
+
 def _trained(options):
     """The model from pixels to probabilities, its data and preprocessing."""
     run = Run(options.model)
@@ -64,8 +97,8 @@ def _trained(options):
         recipe = _recipe(model, rest.partition("-")[0], options)
         weights = path
     else:
-        recipe = _recipe(options.model, options.weights, options)
-        weights = options.weights
+        weights = options.weights or "cifar10"
+        recipe = _recipe(options.model, weights, options)
     dataset = load_data(recipe)
     network = build(recipe, dataset, weights=weights)
     preprocessing = preprocessing_for(recipe, dataset)
@@ -118,9 +151,16 @@ def _parse(arguments):
         help="what zoo.data.sources.load takes; the run's own by default",
     )
     parser.add_argument(
+        "--imagenet",
+        metavar="FOLDER|NAME",
+        help="measure on ImageNet: validation images in folders named by "
+        "WordNet ids, or a name of TensorFlow Datasets; model is what "
+        "aw-keras predict takes then",
+    )
+    parser.add_argument(
         "--weights",
-        default="cifar10",
-        help="of a network that is given by its name",
+        help="of a network that is given by its name (cifar10); with "
+        "--imagenet, in the place of a model: weights of others, or a file",
     )
     parser.add_argument(
         "--image-size", type=int, help="size of the crops of images of any size"
@@ -131,10 +171,13 @@ def _parse(arguments):
         help="folder for evaluation.json and confusion.png",
     )
     options = parser.parse_args(arguments)
+    if options.imagenet and (options.check or options.data):
+        parser.error("--imagenet takes neither --check nor --data")
     if options.check and (options.model or not options.data):
         parser.error("--check takes --data, and no model")
-    if not options.check and not options.model:
-        parser.error("expected a model, or --check")
+    named = options.imagenet and options.weights
+    if not (options.check or options.model or named):
+        parser.error("expected a model, or --check, or --imagenet --weights")
     return options
 
 
@@ -151,8 +194,12 @@ def main(arguments=None):
         if options.check:
             _check(options.data)
             return
-        model, dataset, preprocessing = _trained(options)
-        found = evaluate(model, dataset, preprocessing)
+        about = {}
+        if options.imagenet:
+            *measured, about = _on_imagenet(options)
+        else:
+            measured = _trained(options)
+        found = about | evaluate(*measured)
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             replace_text(
@@ -161,12 +208,14 @@ def main(arguments=None):
             )
             draw_confusion(
                 found["confusion"],
-                dataset.class_names,
+                measured[1].class_names,
                 options.out / "confusion.png",
             )
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         refuse("zoo.evaluate", error)
     found.pop("confusion")
+    if options.imagenet:
+        found.pop("per_class")
     print(json.dumps(found, indent=2))
 
 

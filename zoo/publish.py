@@ -1,6 +1,7 @@
 """Publishes finished runs: results, learning curves, weights, and their pages.
 
     python -m zoo.publish runs/cifar10_short-ResNet20-0 ...
+    python -m zoo.publish awresnet20-cifar10-64d1284c --to hf://USER/NAME
 
 Each run becomes a row of `zoo/results/<dataset>.csv` and a file of
 `zoo/results/curves/`. The first time that a network is published with a recipe,
@@ -11,6 +12,10 @@ Further seeds change the mean and the deviation in the manifest, never the file.
 
 Publishing a run again changes nothing; publishing another result under the
 same name is refused, and so is what is not finished.
+
+With `--to` a released file, by its name or a run of its network, goes to the
+Hugging Face hub as a model, with its card. `hf auth login` or the environment
+variable `HF_TOKEN` says who you are.
 """
 
 import argparse
@@ -27,7 +32,7 @@ from aw_keras.command import refuse
 from aw_keras.files import replace_text, replacing
 from aw_keras.weights import manifest, pytorch
 from zoo import pages
-from zoo.publishing import table
+from zoo.publishing import model_card, sharing, table
 from zoo.recipe import Recipe
 from zoo.run import Run
 
@@ -265,15 +270,64 @@ def _with_statistics(file, tables):
     )
 
 
+def share(name, address, places=None):
+    """Uploads a released file to the Hugging Face hub.
+
+    Args:
+        name: Name of the file, without its ending, or the folder of a run of
+            its network, which is published first.
+        address: `"hf://USER/NAME"`.
+        places: As for `publish`.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        ImportError: If huggingface_hub is not installed.
+        OSError: If the hub does not take it.
+        ValueError: If the run cannot be published, or there is no such file.
+    """
+    sharing.repository(address)
+    places = places or table.Places()
+    if Run(name).is_finished:
+        run = read_run(name)
+        publish([run], places)
+        wanted = run.row.key[:3]
+    else:
+        wanted = name
+    files = manifest.read(places.manifest)
+    for file in files:
+        key = file.recipe, file.data, file.architecture
+        if wanted in (key, model_card.stem(file)):
+            return sharing.share(file, address, places)
+    raise ValueError(
+        "Expected the folder of a finished run, or the name of a released file,"
+        f" {', '.join(map(model_card.stem, files))}. Received: {name}"
+    )
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m zoo.publish", description="Publish finished runs."
     )
     parser.add_argument("runs", nargs="+", help="folders of runs")
+    parser.add_argument(
+        "--to",
+        metavar="hf://USER/NAME",
+        help="upload the released file of one run, or of that name, to there",
+    )
     options = parser.parse_args(arguments)
     try:
+        if options.to:
+            if len(options.runs) != 1:
+                raise ValueError(
+                    "Expected one run or released file for --to. "
+                    f"Received: {', '.join(options.runs)}"
+                )
+            print(share(*options.runs, options.to))
+            return
         publish([read_run(folder) for folder in options.runs])
-    except (KeyError, OSError, ValueError) as error:
+    except (ImportError, KeyError, OSError, ValueError) as error:
         refuse("zoo.publish", error)
     for file in manifest.read():
         print(f"{file.name}: {file.top1:.2f} %, seeds {list(file.seeds)}")

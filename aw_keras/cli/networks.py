@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import sys
@@ -16,6 +17,9 @@ _SUFFIX = ".keras"
 
 #: What is in the folder of a training.
 _OF_RUN = "model.keras"
+
+#: How Keras begins the names of models on the Hugging Face hub.
+_HUB = "hf://"
 
 _MODEL = (
     "Expected the name of a network (see aw-keras list), the folder of a "
@@ -35,13 +39,18 @@ _RANGES = {
 PREPROCESSINGS = (*catalogue.datasets(), *_RANGES)
 
 DESCRIPTION = f"""\
-MODEL is the name of a network with its released weights (aw-keras list
---pretrained), or with yours (--weights PATH), or the name of weights of others
-(aw-keras list --pretrained '*/*'), or the folder of a training, or a .keras
-file, or a file of PyTorch with a ResNet of timm, torchvision, akamaster or
-chenyaofo. How images have to be preprocessed is known for weights that have a
-name, for trainings and for an aw_keras.Classifier, and what is usual is done
-for files of PyTorch; for others say --preprocessing, that of a data set:
+MODEL is one of
+  NAME            a network with its released weights (aw-keras list
+                  --pretrained), or with yours (--weights PATH)
+  LIBRARY/NAME    weights of others (aw-keras list --pretrained '*/*')
+  hf://USER/NAME  a model that Keras has saved on the Hugging Face hub
+  FOLDER          a training
+  FILE            a model of Keras (.keras), or weights of PyTorch for a ResNet
+                  of timm, torchvision, akamaster or chenyaofo
+
+How images have to be preprocessed is known for weights that have a name, for
+trainings and for an aw_keras.Classifier, and what is usual is done for files of
+PyTorch; for others say --preprocessing, that of a data set:
 {", ".join(catalogue.datasets())}; or signed (-1 to 1), unit (0 to 1), or none
 (0 to 255 as they are, for a network that does it itself).
 """
@@ -142,7 +151,7 @@ def add_arguments(parser):
 
 def open_any(source):
     """The network of an argument MODEL; that of a name has random weights."""
-    if catalogue.owner(source) or _is_path(source):
+    if _is_model(source):
         return _bare(load(source))
     name = _known(source)["name"]
     from aw_keras.applications import create_model
@@ -170,16 +179,13 @@ def open_trained(options):
     Raises:
         ValueError: If there are no weights, or no preprocessing for them.
     """
-    is_named = catalogue.owner(options.model) is not None
-    if options.weights and (is_named or _is_path(options.model)):
-        raise ValueError(
-            "Expected --weights for the name of a network only. "
-            f"Received: MODEL={options.model}, which has its own"
-        )
-    if is_named:
-        return _network(options, load(options.model), options.model)
-    if _is_path(options.model):
-        return _of_path(options)
+    if _is_model(options.model):
+        if options.weights:
+            raise ValueError(
+                "Expected --weights for the name of a network only. "
+                f"Received: MODEL={options.model}, which has its own"
+            )
+        return _with_its_own(options)
     entry = _known(options.model)
     weights = options.weights or _released(entry)
     if weights in (*entry["weights"], *entry["published"]):
@@ -191,11 +197,12 @@ def open_trained(options):
     return _network(options, model, weights)
 
 
-def _of_path(options):
+def _with_its_own(options):
     model = load(options.model)
     bare = _bare(model)
     if bare is model:
-        _check_said(options, options.model)
+        if catalogue.owner(options.model) is None:
+            _check_said(options, options.model)
         return _network(options, model, options.model)
     if options.preprocessing:
         raise ValueError(
@@ -245,9 +252,12 @@ def _network(options, model, weights):
     return Network(model, weights, kind, preprocessing, dataset or kind)
 
 
-def _is_path(source):
+def _is_model(source):
+    """Whether an argument is that of a model that comes with its weights."""
     return catalogue.find(source) is None and (
-        source.endswith(_SUFFIX)
+        catalogue.owner(source) is not None
+        or source.startswith(_HUB)
+        or source.endswith(_SUFFIX)
         or suffixes.is_pytorch(source)
         or os.sep in source
         or os.path.exists(source)
@@ -265,11 +275,16 @@ def _known(name):
 def load(path):
     """The model of a run or a file of Keras, not compiled, or of PyTorch.
 
-    Also that of weights of others, by their name.
+    Also that of weights of others, by their name, or on the hub.
     """
     if network := catalogue.owner(path):
         return _with_named(network["name"], path)
-    path = _file_of(path)
+    if path.startswith(_HUB):
+        _begin_with_hub()
+        what = "a model that Keras 3 has saved on the Hugging Face hub"
+    else:
+        path = _file_of(path)
+        what = f"a {_SUFFIX} file written by Keras 3"
     if suffixes.is_pytorch(path):
         from aw_keras.applications import from_pytorch
 
@@ -281,12 +296,14 @@ def load(path):
     from aw_keras.weights import loading
 
     try:
-        loading.check(path)
-        model = keras.saving.load_model(path, compile=False)
+        if not path.startswith(_HUB):
+            loading.check(path)
+        with _downloads():
+            model = keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
     except Exception as error:
         raise ValueError(
-            f"Expected a {_SUFFIX} file written by Keras 3, with layers of "
+            f"Expected {what}, with layers of "
             f"Keras and aw_keras only. Received: MODEL={path} "
             f"({type(error).__name__}: {error})"
         ) from error
@@ -296,6 +313,19 @@ def load(path):
             f"MODEL={path}, where {', '.join(broken)} has infinity or NaN"
         )
     return model
+
+
+def _begin_with_hub():
+    """Checks that models there can be read; see `_downloads`."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise ImportError(
+            "Expected huggingface_hub to be installed, for models on the "
+            "Hugging Face hub: pip install 'aw-keras[hub]'"
+        )
+    if not sys.stderr.isatty():
+        from huggingface_hub.utils import disable_progress_bars
+
+        disable_progress_bars()
 
 
 def _file_of(path):

@@ -35,6 +35,12 @@ class Conv2DGeometry:
         height, width = self.kernel_size
         return [(i, j) for i in range(height) for j in range(width)]
 
+    @property
+    def keeps_size(self):
+        """Whether the output has the pixels of the input, centred on them."""
+        centred = all(reach % 2 for reach in self.reach)
+        return self.padding != "valid" and self.strides == (1, 1) and centred
+
     def output_size(self, size):
         """Output height and width for an input height and width."""
         return tuple(

@@ -12,6 +12,7 @@ two, so any forward goes with any backward.
 - `tiles`: `matmul` on as many samples and input channels at a time as have
   kernels that fit the cache.
 - `shifted`: one batched matrix product per kernel position.
+- `views`: one contraction over kernel positions and channels.
 """
 
 import collections
@@ -28,6 +29,8 @@ from aw_keras.ops.products import (
     matmul_forward,
     shifted_backward,
     shifted_forward,
+    views_backward,
+    views_forward,
 )
 from aw_keras.ops.tiles import tiles_backward, tiles_forward
 
@@ -182,4 +185,5 @@ TABLE = {
     "matmul": _implementation(matmul_forward, matmul_backward, loops=False),
     "shifted": _implementation(shifted_forward, shifted_backward, loops=False),
     "tiles": _implementation(tiles_forward, tiles_backward),
+    "views": _implementation(views_forward, views_backward, loops=False),
 }

@@ -47,6 +47,20 @@ class GivenKernels:
         """The same, with a function from its gradient to both parts'."""
         return own, lambda gradient: ((), gradient)
 
+    def turned(self, shared, own):
+        """Kernels of the whole batch, `(N, T, D, Ck)`."""
+        return ops.swapaxes(own, -1, -2)
+
+    def around(self, shared, own):
+        """Both parts of the kernels that are turned by half a circle."""
+        return shared, ops.flip(own, axis=1)
+
+    def turned_with_vjp(self, shared, own):
+        return self.turned(shared, own), lambda gradient: (
+            (),
+            ops.swapaxes(gradient, -1, -2),
+        )
+
     def interleaved(self, shared, own):
         """Kernels of the whole batch, `(T, Ck, N, D)`."""
         return ops.transpose(own, (1, 2, 0, 3))
@@ -86,6 +100,39 @@ class AttentionalKernels:
             else:
                 d_own = ops.einsum("ntcd,kcd->ntkc", d_scaled, weights)
             return (d_kernel, 0.25 * d_expand, 0.25 * d_bias), d_own
+
+        return _recalibrated(kernel, tanh), pull
+
+    # A TPU computes kernels as it multiplies them, and keeps none of them,
+    # fastest where the hidden units need not be spread over its lanes: with
+    # the input channels last. No barriers then.
+
+    def turned(self, shared, own):
+        kernel, tanh, _ = _turned_tanh(shared, own)
+        return _recalibrated(kernel, tanh)
+
+    def around(self, shared, own):
+        kernel, *expansion = shared
+        return (ops.flip(kernel, axis=0), *expansion), ops.flip(own, axis=1)
+
+    def turned_with_vjp(self, shared, own):
+        kernel, tanh, expand_kernel = _turned_tanh(shared, own)
+
+        def pull(gradient):
+            gradient = ops.cast(gradient, tanh.dtype)
+            d_kernel = ops.sum(gradient * _gain(tanh), axis=0)
+            d_scaled = _scaled_gradient(kernel, tanh, gradient)
+            d_bias = ops.sum(d_scaled, axis=(0, 1))
+            weights = 0.25 * expand_kernel
+            if expand_kernel.shape[0] == 1:
+                d_expand = ops.sum(d_scaled * own, axis=(0, 1))[None]
+                d_own = ops.sum(d_scaled * weights[0], axis=2)
+                d_own = ops.expand_dims(d_own, axis=2)
+            else:
+                d_expand = ops.einsum("ntdc,ntkc->kdc", d_scaled, own)
+                d_own = ops.einsum("ntdc,kdc->ntkc", d_scaled, weights)
+            d_shared = d_kernel, 0.25 * d_expand, 0.25 * d_bias
+            return tuple(ops.swapaxes(d, -1, -2) for d in d_shared), d_own
 
         return _recalibrated(kernel, tanh), pull
 
@@ -137,6 +184,18 @@ def _recalibrated(kernel, tanh):
 def _scaled_gradient(kernel, tanh, gradient):
     """Four times the gradient of the logits."""
     return active.tanh_gradient(tanh, gradient * ops.cast(kernel, tanh.dtype))
+
+
+def _turned_tanh(shared, own):
+    """`K` `(T, D, Ck)`, `tanh(logits / 2)` and the expansion, likewise."""
+    kernel, expand_kernel, expand_bias = (
+        ops.swapaxes(part, -1, -2) for part in shared
+    )
+    if expand_kernel.shape[0] == 1:
+        scaled = own * (0.5 * expand_kernel[0])
+    else:
+        scaled = ops.einsum("ntkc,kdc->ntdc", own, 0.5 * expand_kernel)
+    return kernel, active.tanh(scaled + 0.5 * expand_bias), expand_kernel
 
 
 def _interleaved_tanh(shared, own):

@@ -1,12 +1,14 @@
 """Per-sample convolutions as batched matrix products.
 
 `matmul` multiplies patches of the input by whole kernels; `shifted` multiplies
-one view of the input for each kernel position. The functions have the contract
-of `aw_keras.ops.implementations`.
+one view of the input for each kernel position; `views` contracts positions and
+channels of both at once, with the channels of the kernels last. The functions
+have the contract of `aw_keras.ops.implementations`.
 """
 
 from keras import ops
 
+from aw_keras.ops.attention import accumulation_dtype
 from aw_keras.ops.backends import active
 from aw_keras.ops.geometry import fold, output_shape, spatial_size, taps
 
@@ -50,6 +52,47 @@ def shifted_backward(geometry, source, x, own, shared, dy):
         d_tiles.append(_contract_dw(geometry, _flat_pixels(view), dy))
     d_shared, d_own = pull_kernels(ops.stack(d_tiles, axis=1))
     return fold(geometry, columns, size), d_own, d_shared
+
+
+def views_forward(geometry, source, x, own, shared):
+    if geometry.groups > 1:
+        return matmul_forward(geometry, source, x, own, shared)
+    kernels = source.turned(shared, own)
+    views = _stacked_views(geometry, x)
+    y = active.contract("ntpc,ntdc->npd", views, kernels, x.dtype)
+    return ops.reshape(y, output_shape(geometry, x, kernels.shape[-2]))
+
+
+def views_backward(geometry, source, x, own, shared, dy):
+    if geometry.groups > 1:
+        return matmul_backward(geometry, source, x, own, shared, dy)
+    size, output_size = spatial_size(x), ops.shape(dy)[1:3]
+    dtype = accumulation_dtype(x.dtype)
+    kernels, pull_kernels = source.turned_with_vjp(shared, own)
+    pixels = _flat_pixels(dy)
+    if geometry.keeps_size:
+        # The transpose is a convolution with the kernel turned around, which
+        # needs no `fold`.
+        turned = source.turned(*source.around(shared, own))
+        views = _stacked_views(geometry, dy)
+        dx = active.contract("ntpd,ntdc->npc", views, turned, x.dtype)
+        dx = ops.reshape(dx, ops.shape(x))
+    else:
+        columns = active.contract("npd,ntdc->ntpc", pixels, kernels, dtype)
+        columns = [
+            ops.reshape(columns[:, position], (-1, *output_size, x.shape[-1]))
+            for position in range(len(geometry.positions))
+        ]
+        dx = fold(geometry, columns, size)
+    views = _stacked_views(geometry, x)
+    d_kernels = active.contract("ntpc,npd->ntdc", views, pixels, dtype)
+    d_shared, d_own = pull_kernels(d_kernels)
+    return dx, d_own, d_shared
+
+
+def _stacked_views(geometry, x):
+    """`(N, T, P, C)`: what each kernel position multiplies."""
+    return ops.stack([_flat_pixels(v) for v in taps(geometry, x)], axis=1)
 
 
 # Contractions of pixels `(..., P, g * K)` with kernels `(..., K, D)`, and their

@@ -100,7 +100,9 @@ def automatic(geometry, x_shape, filters):
 
     `benchmarks/implementations.py` prints the measurements behind the numbers.
     """
-    if active.device() != "cpu" or active.splits_batch():
+    if active.device() == "tpu":
+        rule = _tpu
+    elif active.device() != "cpu" or active.splits_batch():
         rule = _batched
     else:
         backend = active.__name__.rpartition(".")[2]
@@ -116,6 +118,21 @@ def _batched(geometry, x_shape, filters):
     if x_shape[0] is None:
         return "matmul", "matmul"  # An export would go sample by sample.
     return "grouped", "matmul"
+
+
+def _tpu(geometry, x_shape, filters):
+    """By what XLA's compiler estimates for a TPU v5e, in bfloat16.
+
+    Not measured on one. Bytes are what counts: kernels that are generated as
+    they are multiplied never reach the memory.
+    """
+    simple = geometry.kernel_size == (1, 1) or x_shape[0] is None
+    if simple or geometry.groups > 1:
+        return _batched(geometry, x_shape, filters)
+    elements = geometry.kernel_elements(x_shape[-1], filters)
+    if output_pixels(geometry, x_shape) >= 500 and elements >= 30_000:
+        return "grouped", "grouped"
+    return ("matmul", "matmul") if elements < 100_000 else ("views", "views")
 
 
 def _jax_cpu(geometry, x_shape, filters):

@@ -28,12 +28,12 @@ CASES = [
     (("summary", "missing.keras"), "missing.keras, which is no file"),
     (("summary", "noise.png"), "model.save('name.keras')"),
     (("summary", "text.keras"), "model.save('name.keras')"),
-    (("summary", "folder"), "folder, a folder without model.keras"),
     (("summary", "timm/resnet50.a1"), "did you mean timm/resnet50."),
     (
         (*("predict", "timm/resnet50.a1_in1k", "noise.png"), "--weights", "x"),
         "which has its own",
     ),
+    (("summary", "folder"), "folder, a folder without model.keras"),
     (("predict", "aw.keras"), "required: IMAGE"),
     ((*PREDICT, "missing.png", *UNIT), "No such file"),
     ((*PREDICT, ".", *UNIT), "Is a directory"),

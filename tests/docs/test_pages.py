@@ -25,10 +25,15 @@ from aw_keras.cli import main
 from aw_keras.layers import attention_registry
 from aw_keras.weights import published
 from docs import tables
+from tests.hub import sharing
 
 ROOT = tables.ROOT
 _NEEDS = re.compile(r"<!-- needs: (\w+) -->")
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def is_installed(module):
+    return importlib.util.find_spec(module) is not None
 
 
 def blocks(page):
@@ -36,7 +41,7 @@ def blocks(page):
     able = True
     for token in MarkdownIt().parse(page.read_text("utf-8")):
         if needs := _NEEDS.match(token.content):
-            able = importlib.util.find_spec(needs[1]) is not None
+            able = is_installed(needs[1])
         assert token.type != "code_block", "an indented block has no language"
         if token.type == "fence" and (able or token.info == "sh"):
             yield token.info, token.content
@@ -115,12 +120,20 @@ ATTENTIONS = dict(attention_registry._FACTORIES)
 
 
 @pytest.fixture
-def session(tmp_path, monkeypatch):
-    """A folder with the project's zoo, 80 columns, and no other attentions."""
+def session(page, tmp_path, monkeypatch):
+    """A folder with the project's zoo, 80 columns, and no other attentions.
+
+    A page about the Hugging Face hub has one of its own.
+    """
     monkeypatch.setattr(attention_registry, "_FACTORIES", dict(ATTENTIONS))
     (tmp_path / "zoo").symlink_to(ROOT / "zoo")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    if "hf://" in page.read_text("utf-8") and is_installed("huggingface_hub"):
+        with sharing(tmp_path / "hub"):
+            yield
+    else:
+        yield
 
 
 # The one about photos of one's own needs some: see test_your_own_data.py.

@@ -76,6 +76,7 @@ def test_the_known_names():
         "matmul",
         "shifted",
         "tiles",
+        "views",
     )
 
 
@@ -136,6 +137,27 @@ def test_automatic_choice_on_an_accelerator(
     monkeypatch.setattr(selection.active, "device", lambda: "gpu")
     geometry = convolution_geometry(kernel, 1, "same", 1, groups)
     assert selection.automatic(geometry, (batch, 6, 6, 4), 8) == names
+
+
+@pytest.mark.parametrize(
+    "batch, size, channels, name",
+    [
+        (32, 56, 64, "grouped"),
+        (32, 28, 128, "grouped"),
+        (32, 14, 256, "views"),
+        (32, 7, 512, "views"),
+        (128, 32, 16, "matmul"),
+        (128, 8, 64, "matmul"),
+        (None, 7, 512, "matmul"),
+    ],
+)
+def test_automatic_choice_on_a_tpu(batch, size, channels, name, monkeypatch):
+    monkeypatch.setattr(selection.active, "device", lambda: "tpu")
+    geometry = convolution_geometry((3, 3), 1, "same", 1, 1)
+    found = selection.automatic(
+        geometry, (batch, size, size, channels), channels
+    )
+    assert found == (name, name)
 
 
 @pytest.mark.parametrize("batch", [None, 4])

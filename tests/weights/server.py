@@ -32,8 +32,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, handler=None):
+        super().__init__(("127.0.0.1", 0), handler or _Handler)
         self.files, self.redirects, self.failure = {}, {}, {}
         self.cuts, self.ranges, self.tokens, self.statuses = [], [], [], []
         self.with_ranges = self.with_lengths = True

@@ -12,7 +12,7 @@ tfds = pytest.importorskip(
 )
 
 from zoo import train as zoo_train  # noqa: E402
-from zoo.data import sources  # noqa: E402
+from zoo.data import imagenet, sources  # noqa: E402
 from zoo.recipe import Recipe  # noqa: E402
 
 
@@ -22,13 +22,14 @@ class _Shapes(tfds.core.GeneratorBasedBuilder):
     KEYS = ("image", "label")
     SIZES = ((6, 5),)
     SPLITS = {"train": 5, "test": 3}
+    NAMES = ("disc", "ring")
 
     def _info(self):
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(names=["disc", "ring"]),
+                    "label": tfds.features.ClassLabel(names=self.NAMES),
                     "note": tfds.features.Text(),
                 }
             ),
@@ -54,6 +55,14 @@ class TinyPhotos(_Shapes):
 
     SIZES = ((6, 5), (9, 12))
     SPLITS = {"train": 5, "validation": 3}
+
+
+class TinyImagenet(_Shapes):
+    """Two of the classes of ImageNet."""
+
+    SIZES = ((6, 5), (9, 12))
+    SPLITS = {"train": 5, "validation": 3}
+    NAMES = ("n00000007", "n00000003")
 
 
 class TinyTexts(_Shapes):
@@ -116,3 +125,16 @@ def test_a_recipe_by_name():
         "zoo/recipes/cifar10.yaml", ["data=tiny_shapes", "limit=2"]
     )
     assert len(zoo_train.load_data(recipe).x_train) == 2
+
+
+def test_validation_images_of_imagenet(monkeypatch):
+    """Labels are the places of the names among those of all classes."""
+    ids = [f"n{n:08}" for n in range(1000)]
+    monkeypatch.setattr(imagenet, "_all_ids", lambda: ids)
+    dataset = imagenet.load("tiny_imagenet")
+    assert len(dataset.x_train) == 0
+    found = {
+        int(read_image(io.BytesIO(read()))[0, 0, 0]) // 10: label
+        for read, label in zip(dataset.x_test, dataset.y_test)
+    }
+    assert found == {0: 7, 1: 3, 2: 7}

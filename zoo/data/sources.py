@@ -78,7 +78,6 @@ def load(source, encoded=False, skip_bad=False):
     if path.suffix == ".npz":
         return _arrays(path)
     files, folders = [], []
-    entries = _folder_entries if path.is_dir() else _tar_entries
     for parts, read in entries(path):
         files.append((parts, read)) if read else folders.append(parts)
     return _from_files(files, folders, path, encoded, skip_bad)
@@ -241,6 +240,22 @@ def _stacked(named_images, path, encoded):
                 f"Received: {path}: {'/'.join(parts)} of shape {image.shape}"
             )
     return np.stack(images)
+
+
+def entries(path):
+    """What is in a folder or a tar archive.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Yields:
+        Pairs of the parts of a path, and of images a function that reads their
+        bytes, of folders `None`.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    return _folder_entries(path) if path.is_dir() else _tar_entries(path)
 
 
 def _folder_entries(folder):

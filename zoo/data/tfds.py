@@ -25,6 +25,23 @@ def load(name, encoded):
         ValueError: If it is none of labelled images with a training and a
             test or validation split.
     """
+    builder, image, label, class_names = _prepared(name, encoded)
+    read = _encoded if encoded else _decoded
+    arrays = []
+    for split in ("train", _test_split(builder.info)):
+        arrays += read(builder, split, image, label)
+    return Dataset(class_names, *arrays)
+
+
+def load_test(name):
+    """The test split of a data set alone, encoded, as `load` has it."""
+    builder, image, label, class_names = _prepared(name, encoded=True)
+    test = _encoded(builder, _test_split(builder.info), image, label)
+    return Dataset(class_names, functions([]), test[1][:0], *test)
+
+
+def _prepared(name, encoded):
+    """The builder of a data set, its keys and the names of its classes."""
     # Only this format can be read at any place.
     options = {"file_format": "array_record"} if encoded else {}
     try:
@@ -37,11 +54,7 @@ def load(name, encoded):
         ) from error
     image, label, class_names = _keys(builder.info)
     builder.download_and_prepare()
-    read = _encoded if encoded else _decoded
-    arrays = []
-    for split in ("train", _test_split(builder.info)):
-        arrays += read(builder, split, image, label)
-    return Dataset(class_names, *arrays)
+    return builder, image, label, class_names
 
 
 def _keys(info):

@@ -30,7 +30,7 @@ _CARD = """---
 ## Use
 
 {install}:
-
+{hub}
 ```python
 from aw_keras.applications import {architecture}, get_entry
 from aw_keras.applications.{family} import decode_predictions
@@ -62,19 +62,36 @@ nothing else. Whatever is in the picture, it names one of them.
 """
 
 
+_ON_THE_HUB = """
+```python
+import keras
+import aw_keras  # tells Keras what is in the model
+
+classifier = keras.saving.load_model("hf://{name}")
+probabilities = classifier.predict(images)  # 0 to 255, of any size
+names = [classifier.class_names[best] for best in probabilities.argmax(1)]
+```
+
+or `aw-keras predict hf://{name} photo.jpg`. `classifier.network` is the network
+alone. The same weights, from the package or from `{file.name}` here:
+"""
+
+
 _NEWER = """
 
 There is a newer file, which `weights="{file.dataset}"` stands for: this one is
 loaded by its path, `aw_keras/weights/files/{file.name}`."""
 
 
-def card(file, files, places):
+def card(file, files, places, shared_as=None):
     """The card of one of the released files, as text.
 
     Args:
         file: `aw_keras.weights.ReleasedFile`.
         files: List of all of them, the oldest first.
         places: `zoo.publishing.table.Places`.
+        shared_as: Name of the repository of the Hugging Face hub that the card
+            is for, such as `"USER/NAME"`; `None` for the one in `zoo/cards/`.
     """
     entry = get_entry(file.architecture)
     (row,) = (
@@ -92,7 +109,10 @@ def card(file, files, places):
     height, width, _ = entry.input_shape
     fields = dataclasses.asdict(file) | {
         "front": _front_matter(file),
-        "head": HEAD,
+        "head": "" if shared_as else HEAD,
+        "hub": _ON_THE_HUB.format(name=shared_as, file=file)
+        if shared_as
+        else "",
         "family": entry.family,
         "seeds": ", ".join(map(str, file.seeds)),
         "all_seeds": table.show(file.top1_mean, file.top1_deviation),

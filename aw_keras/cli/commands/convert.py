@@ -14,7 +14,6 @@ EXAMPLES = """\
 aw-keras convert model.keras aw_model.keras
 aw-keras convert model.keras aw_model.keras --where 'conv4_*' 'conv5_*'
 aw-keras convert seresnet50.safetensors aw_seresnet50.keras
-aw-keras convert timm/seresnet50.ra2_in1k aw_seresnet50.keras
 """
 
 
@@ -23,7 +22,7 @@ def add_arguments(parser):
         "source",
         metavar="IN",
         help="folder of a training, .keras file of a functional model, file "
-        "of PyTorch, weights, or the name of weights of others",
+        "of PyTorch, weights, the name of weights of others, or hf://USER/NAME",
     )
     parser.add_argument("target", metavar="OUT", help=".keras file to write")
     parser.add_argument(

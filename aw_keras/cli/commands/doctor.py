@@ -24,12 +24,14 @@ PACKAGES = (
     *("aw-keras", "keras", "numpy", "tensorflow", "jax", "jaxlib", "torch"),
     *("tf-keras", "tf-models-official", "onnx", "onnxruntime", "tf2onnx"),
     *("ai-edge-litert", "protobuf", "h5py", "pillow", "matplotlib", "rich"),
+    *("safetensors", "huggingface_hub"),
 )
 
 _VARIABLES = (
     *("KERAS_BACKEND", "KERAS_HOME", "AW_KERAS_IMPLEMENTATION"),
     *("AW_KERAS_WEIGHTS_URL", "XLA_FLAGS", "TF_XLA_FLAGS"),
-    *("TF_USE_LEGACY_KERAS", "CUDA_VISIBLE_DEVICES"),
+    *("TF_USE_LEGACY_KERAS", "CUDA_VISIBLE_DEVICES", "TORCH_HOME"),
+    *("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
 )
 
 #: Frameworks that take longer to start than this do not work, in seconds.

@@ -13,6 +13,7 @@ EXAMPLES = """\
 aw-keras predict AWResNet50 cat.jpg dog.jpg
 aw-keras predict AWResNet50 photos/*.jpg --top 1 --json
 aw-keras predict timm/resnet50.a1_in1k cat.jpg
+aw-keras predict hf://USER/NAME cat.jpg
 aw-keras predict AWResNet20 ship.png --weights my.weights.h5 \\
     --preprocessing cifar10
 aw-keras predict runs/folder-AWResNet20-0 ship.png

@@ -86,6 +86,11 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     return jnp.einsum(f"{left},{right}->...pd", a, b)
 
 
+def contract(equation, a, b, dtype):
+    """`einsum` of two tensors, summed up and returned in `dtype`."""
+    return jnp.einsum(equation, a, b, preferred_element_type=dtype)
+
+
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
     padding = geometry.padding.upper()

@@ -78,6 +78,11 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
 
 
+def contract(equation, a, b, dtype):
+    """`einsum` of two tensors, in `dtype`."""
+    return tf.cast(tf.einsum(equation, a, b), dtype)
+
+
 def convolve(geometry, x, kernel):
     """Channels-last convolution; groups follow from the channels."""
     padding = geometry.padding.upper()

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from keras import ops
 
 tanh = torch.tanh
 
@@ -35,6 +36,11 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     Not keras.ops.matmul, which rounds float64 outside of TensorFlow.
     """
     return torch.matmul(a.mT if transpose_a else a, b.mT if transpose_b else b)
+
+
+def contract(equation, a, b, dtype):
+    """`einsum` of two tensors, in `dtype`."""
+    return ops.cast(torch.einsum(equation, a, b), dtype)
 
 
 def convolve(geometry, x, kernel):
