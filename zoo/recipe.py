@@ -149,6 +149,9 @@ class Recipe:
             name = pathlib.PurePath(self.data).name.partition(".")[0]
             object.__setattr__(self, "dataset", name)
         object.__setattr__(self, "model", get_entry(self.model).name)
+        for field in ("name", "dataset"):
+            value = getattr(self, field)
+            _check(field, self, is_name(value), "the name of a file, no path")
         for field, choices in _CHOICES.items():
             _check(field, self, getattr(self, field) in choices, choices)
         for field, (low, high) in _RANGES.items():
@@ -217,6 +220,17 @@ class Recipe:
                     f"Received: {', '.join(values) or 'nothing'}"
                 )
         return cls(**values)
+
+
+def is_name(text):
+    """Whether a text is the name of a file that stays in its folder."""
+    return (
+        bool(text)
+        and text.isprintable()
+        and pathlib.PurePath(text).name == text
+        and not text.startswith(".")
+        and "\\" not in text
+    )
 
 
 _CHOICES = {

@@ -11,7 +11,7 @@ import keras
 
 import aw_keras.layers  # noqa: F401 - Keras has to know them.
 from aw_keras.classifier import Classifier
-from aw_keras.files import replace_text, replacing
+from aw_keras.files import remove_remains, replace_text, replacing
 from zoo.recipe import Recipe
 
 
@@ -104,6 +104,9 @@ class Run:
                 f"Received: {self.folder}"
             ) from error
         try:
+            # Of trainings that were killed while they wrote.
+            for folder in (self.folder, self.checkpoints):
+                remove_remains(folder)
             yield
         finally:
             lock.release()
@@ -194,7 +197,7 @@ def to_json(content):
 def _read_json(path):
     try:
         content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"Expected JSON that a training has written. Received: {path} "
             f"({error})"

@@ -13,6 +13,7 @@ if keras.backend.backend() != "tensorflow":
         "test_attacks.py",
         "test_bombs.py",
         "test_configs.py",
+        "test_data.py",
         "test_numbers.py",
         "test_paths.py",
         "test_photos.py",
@@ -21,6 +22,7 @@ if keras.backend.backend() != "tensorflow":
         "test_requests.py",
         "test_sizes.py",
         "test_threads.py",
+        "test_training.py",
     ]
 if keras.backend.backend() == "torch":
     collect_ignore.append("test_long_runs.py")

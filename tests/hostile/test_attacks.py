@@ -201,10 +201,7 @@ def test_pickled_arrays_in_a_checkpoint(tmp_path, mark):
     (folder / "000000001.npz").write_bytes(pickled_arrays(mark))
     model = network()
     model.compile("sgd")
-    with (
-        pytest.warns(UserWarning, match="damaged.*allow_pickle=False"),
-        pytest.raises(ValueError, match="Expected a checkpoint that is whole"),
-    ):
+    with pytest.raises(ValueError, match="is whole.*allow_pickle=False"):
         checkpoints.restore(folder, model)
     assert not mark.exists()
 

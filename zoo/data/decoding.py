@@ -5,12 +5,11 @@ ratio from 3:4 to 4:3), evaluation what the preprocessing of the network does.
 """
 
 import dataclasses
-import io
 
 import numpy as np
 import tensorflow as tf
 
-from aw_keras.image_files import read_image
+from zoo.data.encoded import decode
 from zoo.data.preprocessing import preprocessing_for
 
 _AREA = 0.08, 1.0
@@ -120,6 +119,4 @@ def _image(function, arguments, size):
 
 
 def _decode(images, index):
-    # Of a file it is a method of its path.
-    name = getattr(images[index], "__self__", f"image {index} of the data set")
-    return read_image(io.BytesIO(images[index]()), name)
+    return decode(images[index], f"image {index} of the data set")

@@ -9,7 +9,6 @@ disk.
 
 import functools
 import importlib.util
-import io
 import lzma
 import pathlib
 import tarfile
@@ -18,7 +17,7 @@ import zlib
 import numpy as np
 import rich.progress
 
-from aw_keras.image_files import SUFFIXES, read_image
+from aw_keras.image_files import SUFFIXES
 from zoo.data.dataset import (
     Dataset,
     functions,
@@ -26,6 +25,7 @@ from zoo.data.dataset import (
     hold_out_a_fifth,
     take,
 )
+from zoo.data.encoded import Encoded, check_size, decode, read_file
 
 #: What the folder of the test split may be called, the first one first.
 _TEST = ("test", "val", "validation", "valid")
@@ -161,7 +161,7 @@ def _from_files(files, folders, path, encoded, skip_bad):
             image = read
             if not encoded or skip_bad:
                 try:
-                    image = _decode(read(), path, "/".join(parts))
+                    image = decode(read, path)
                 except ValueError as error:
                     if not skip_bad:
                         raise
@@ -260,14 +260,48 @@ def entries(path):
 
 def _folder_entries(folder):
     """Yields parts of the path and `read` of images, `None` of folders."""
-    for file in sorted(folder.rglob("*")):
-        parts = file.relative_to(folder).parts
-        if not _is_seen(parts):
-            continue
-        if file.is_dir():
+    for parts, path, is_folder in sorted(_walk(folder)):
+        if is_folder:
             yield parts, None
-        elif _is_image(parts) and file.is_file():
-            yield parts, file.read_bytes
+        elif _is_image(parts) and path.is_file():
+            yield parts, Encoded(str(path), functools.partial(read_file, path))
+
+
+def _walk(folder, parts=(), above=()):
+    """Yields parts, path, and whether it is a folder; links are followed.
+
+    Raises:
+        ValueError: If a link leads to a folder that it is in.
+    """
+    above = (*above, folder.resolve())
+    for path in folder.iterdir():
+        inner = (*parts, path.name)
+        if not _is_seen(inner):
+            continue
+        yield inner, path, (is_folder := path.is_dir())
+        if is_folder:
+            if path.resolve() in above:
+                raise ValueError(
+                    "Expected links to files, and to folders that they are not "
+                    f"in. Received: {path}"
+                )
+            yield from _walk(path, inner, above)
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive that has to be complete.
+
+    For `tarfile`, whatever is no member is the end of it.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"no end: {error}") from error
 
 
 def _tar_entries(path):
@@ -277,7 +311,7 @@ def _tar_entries(path):
             rich.progress.open(
                 path, "rb", description="Reading the archive", transient=True
             ) as file,
-            tarfile.open(fileobj=file, mode="r:*") as archive,
+            tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as archive,
         ):
             for member in archive:
                 parts = pathlib.PurePosixPath(member.name).parts
@@ -286,8 +320,10 @@ def _tar_entries(path):
                 if member.isdir():
                     yield parts, None
                 elif _is_image(parts) and member.isfile():
+                    name = f"{path}: {'/'.join(parts)}"
+                    check_size(name, member.size)
                     content = archive.extractfile(member).read()
-                    yield parts, lambda content=content: content
+                    yield parts, Encoded(name, lambda content=content: content)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise ValueError(
             "Expected a folder or a complete tar archive. "
@@ -303,7 +339,3 @@ def _is_seen(parts):
 
 def _is_image(parts):
     return pathlib.PurePath(parts[-1]).suffix.lower() in SUFFIXES
-
-
-def _decode(content, path, name):
-    return read_image(io.BytesIO(content), f"{path}: {name}")

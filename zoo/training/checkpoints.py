@@ -31,9 +31,11 @@ def save(folder, model, step, record, writes=True):
 
     Raises:
         OSError: If it cannot be written. Those before it are still there.
+        ValueError: If the training has diverged. Nothing is written.
     """
     arrays = dict(zip(*_named(model)))
     arrays = {k: keras.ops.convert_to_numpy(v) for k, v in arrays.items()}
+    _check_finite(arrays, step, folder)
     if not writes:
         return
     arrays[_RECORD] = np.array(json.dumps({"step": step, **record}))
@@ -59,23 +61,26 @@ def restore(folder, model):
         ValueError: If there are checkpoints, but all are damaged or none fits
             the model.
     """
-    paths = _paths(folder)
-    for path in paths:
+    damaged = []
+    for path in _paths(folder):
         try:
-            arrays = _read(path)
+            arrays, record = _read(path)
         # What NumPy and zipfile raise for damaged files depends on where the
         # damage is.
         except Exception as error:
+            damaged.append((path, error))
+            continue
+        for other, error in damaged:
             warnings.warn(
-                f"{path} is damaged and passed over ({error}).", stacklevel=2
+                f"{other} is damaged and passed over ({error}).", stacklevel=2
             )
-        else:
-            _fill(model, arrays, path)
-            return json.loads(str(arrays[_RECORD]))
-    if paths:
+        _fill(model, arrays, path)
+        return record
+    if damaged:
         raise ValueError(
             "Expected a checkpoint that is whole. Remove the folder to begin "
-            f"again. Received: {', '.join(map(str, paths))}"
+            "again. Received: "
+            + ", ".join(f"{path} ({error})" for path, error in damaged)
         )
     return {"step": 0}
 
@@ -87,8 +92,23 @@ def _paths(folder):
 def _read(path):
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    arrays[_RECORD]  # Without it, it is none of ours.
-    return arrays
+    record = json.loads(str(arrays.pop(_RECORD)))
+    if not record["step"] >= 0:
+        raise ValueError(f"step={record['step']}")
+    return arrays, record
+
+
+def _check_finite(arrays, step, folder):
+    """Refuses to keep what no training can go on from."""
+    broken = [k for k, v in arrays.items() if not np.isfinite(v).all()]
+    if broken:
+        last = next(iter(_paths(folder)), None)
+        raise ValueError(
+            "Expected finite weights, but the training has diverged: a lower "
+            "`learning_rate`, or `clip_norm`, may help. Received: "
+            f"{len(broken)} variables with infinity or NaN at step {step}; the "
+            f"last good checkpoint is {last or 'none'}"
+        )
 
 
 def _named(model):
@@ -99,7 +119,7 @@ def _named(model):
 
 def _fill(model, arrays, path):
     _, variables = _named(model)
-    values = [value for name, value in arrays.items() if name != _RECORD]
+    values = list(arrays.values())
     shapes = [tuple(variable.shape) for variable in variables]
     if [value.shape for value in values] != shapes:
         raise ValueError(

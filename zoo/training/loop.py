@@ -7,6 +7,7 @@ import keras
 from aw_keras.applications import complexity
 from aw_keras.classifier import Classifier
 from zoo.data import pipeline
+from zoo.data.encoded import named_errors
 from zoo.data.preprocessing import preprocessing_for
 from zoo.training import checkpoints
 from zoo.training.callbacks import Progress, Recorder
@@ -17,6 +18,7 @@ from zoo.training.optimization import SPARED, compile_for
 from zoo.training.provenance import commit
 
 
+@named_errors()
 def train(recipe, dataset, run, stop=lambda: False):
     """Trains a network, or goes on with an interrupted training.
 
@@ -37,7 +39,7 @@ def train(recipe, dataset, run, stop=lambda: False):
         zoo.training.callbacks.Stopped: If `stop` said so. The same call goes
             on.
         ValueError: If the recipe needs another backend, if its weights do not
-            fit, or if all checkpoints are damaged.
+            fit, if an image cannot be read, or if all checkpoints are damaged.
     """
     keras.utils.set_random_seed(recipe.seed)
     devices = Devices(recipe.distribute, recipe.jit_compile)

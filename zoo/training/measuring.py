@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from zoo.data.encoded import named_errors
 
+
+@named_errors()
 def evaluate(model, dataset, preprocessing, batch_size=256):
     """Measures a classifier on the test split.
 
@@ -20,6 +23,9 @@ def evaluate(model, dataset, preprocessing, batch_size=256):
         `"per_class"` (a dict from name to accuracy) and `"confusion"`, whose
         rows are the true classes and columns the predicted ones, as lists of
         counts. Accuracies are from 0 to 1.
+
+    Raises:
+        ValueError: If the network gives NaN, or an image cannot be read.
     """
     return measures(
         _probabilities(model, dataset, preprocessing, batch_size),
@@ -45,6 +51,12 @@ def measures(probabilities, labels, class_names):
         class_names: Sequence of the names of the classes.
     """
     probabilities = np.asarray(probabilities, "float64")
+    if not np.isfinite(probabilities).all():
+        raise ValueError(
+            "Expected probabilities, not the NaN of a network whose training "
+            f"diverged. Received: {np.isnan(probabilities).any(-1).sum()} of "
+            f"{len(probabilities)} images with NaN"
+        )
     places = np.arange(len(labels))
     of_label = probabilities[places, labels]
     # Ties count against the label.
