@@ -10,6 +10,9 @@ PRECISIONS = {
     "litert": ("float32", "float16", "int8"),
 }
 
+#: The versions of ONNX's operations that can be written.
+OPSETS = range(13, 23)
+
 #: The formats of files by what their names end in.
 SUFFIXES = {".onnx": "onnx", ".tflite": "litert"}
 

@@ -19,6 +19,9 @@ SUFFIXES = (
     *(".tif", ".tiff", ".webp"),
 )
 
+#: The levels of 16 bits in 8.
+_EIGHT_BITS = np.round(np.arange(2**16) * (255 / 65535)).astype("uint8")
+
 # Filters of warnings belong to the whole process.
 _opening = threading.Lock()
 
@@ -50,8 +53,9 @@ def read_image(file, name=None):
         ) from error
     try:
         with _opened(file, Image) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(_rgb(upright, image.format, Image))
+            format = image.format
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_rgb(image, format, Image))
     # What Pillow raises for damaged files depends on their format.
     except Exception as error:
         reason = str(error)
@@ -63,23 +67,42 @@ def read_image(file, name=None):
         ) from error
 
 
-def _opened(file, Image):
+def size_of(file, formats=FORMATS):
+    """Width and height of an image, of which only the header is read.
+
+    Args:
+        file: As for `read_image`.
+        formats: Those of Pillow that it may have.
+
+    Raises:
+        Exception: What Pillow raises for a file of none of the formats, or of
+            more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    from PIL import Image
+
+    with _opened(file, Image, formats) as image:
+        return image.size
+
+
+def _opened(file, Image, formats=FORMATS):
     """The image, of which only the header was read, if it is not too large."""
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(file, formats=FORMATS)
+        return Image.open(file, formats=formats)
 
 
 def _rgb(image, format, Image):
+    """Without copies that are not needed: images may be large."""
     # In some formats Pillow has 16 bits in 32.
     wide = image.mode == "I" and format in ("PNG", "PPM")
     if wide or image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype("float32") * (255 / 65535)
-        image = Image.fromarray(np.round(levels).astype("uint8"))
+        levels = np.asarray(image)
+        image = Image.fromarray(_EIGHT_BITS[levels])
     if image.mode in ("I", "F"):
         raise ValueError("grey values of 32 bits, whose range is not known")
     if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        paper.alpha_composite(image.convert("RGBA"))
-        image = paper
-    return image.convert("RGB")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        paper = Image.new("RGB", image.size, "white")
+        paper.paste(image, mask=image)
+        return paper
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -71,6 +71,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("full")
 
+    monkeypatch.setattr(files, "_exchange", lambda *names: False)
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="full"), replacing(path) as part:
         write(part, "folder", "new")

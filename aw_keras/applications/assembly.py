@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,9 @@ from aw_keras.applications.registry import get_entry, list_models
 from aw_keras.choices import check_choice
 from aw_keras.suggestions import did_you_mean
 from aw_keras.weights import loading, published, pytorch
+
+#: Numbers of channels of grey images, and of red, green and blue.
+_COLOURS = (1, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Assembly:
                     "Expected `input_shape` to have three entries, without the "
                     f"batch. Received: input_shape={shape}"
                 )
+            _warn_if_turned(shape, toolkit.channel_axis - 1)
             return keras.Input(shape, dtype=toolkit.policy.variable_dtype)
         if not keras.utils.is_keras_tensor(self.input_tensor):
             raise ValueError(
@@ -133,6 +138,18 @@ def resolved(weights, given, defaults):
         name: needed.get(name, default) if given[name] is None else given[name]
         for name, default in defaults.items()
     }
+
+
+def _warn_if_turned(shape, axis):
+    """Warns of an image whose channels seem to be at the other end."""
+    if shape[axis] not in _COLOURS and shape[2 - axis] in _COLOURS:
+        where = "last" if axis == 2 else "first"
+        warnings.warn(
+            f"Expected `input_shape` with its channels {where}, usually 1 or "
+            f"3. Received: input_shape={tuple(shape)}, an image of "
+            f"{shape[axis]} channels",
+            stacklevel=2,
+        )
 
 
 def _check_file(weights, name):

@@ -6,6 +6,7 @@ import types
 
 from aw_keras.applications.registry import Entry, get_entry, register
 from aw_keras.weights import manifest, store
+from aw_keras.weights.private_copy import expecting
 
 #: What every residual network is offered with: the prefix of its name, how
 #: its docstring goes on, and other defaults.
@@ -127,16 +128,17 @@ def variant(general, name, summary, fixed, defaults):
         bound.apply_defaults()
         weights = bound.arguments["weights"]
         stored = store.resolve(weights, name)
-        if stored:
-            bound.arguments["weights"] = stored.path
-        model = general(**fixed, **bound.arguments)
-        if stored:
-            model.weights_receipt = dataclasses.replace(
-                model.weights_receipt,
-                dataset=stored.file.dataset,
-                preprocessing=get_entry(name).preprocessing_of(weights),
-                verified=stored.verified,
-            )
+        if stored is None:
+            return general(**fixed, **bound.arguments)
+        bound.arguments["weights"] = stored.path
+        with expecting(stored.path, stored.verified.sha256):
+            model = general(**fixed, **bound.arguments)
+        model.weights_receipt = dataclasses.replace(
+            model.weights_receipt,
+            dataset=stored.file.dataset,
+            preprocessing=get_entry(name).preprocessing_of(weights),
+            verified=stored.verified,
+        )
         return model
 
     build.__name__ = build.__qualname__ = name

@@ -293,10 +293,13 @@ def load(path):
 
     import aw_keras.classifier
     import aw_keras.layers  # noqa: F401 - Keras has to know them.
+    from aw_keras.weights import loading
 
     try:
+        if not path.startswith(_HUB):
+            loading.check(path)
         with _downloads():
-            return keras.saving.load_model(path, compile=False)
+            model = keras.saving.load_model(path, compile=False)
     # What Keras raises for damaged files depends on where the damage is.
     except Exception as error:
         raise ValueError(
@@ -304,6 +307,12 @@ def load(path):
             f"Keras and aw_keras only. Received: MODEL={path} "
             f"({type(error).__name__}: {error})"
         ) from error
+    if broken := loading.not_finite(model):
+        raise ValueError(
+            "Expected finite weights. Received: "
+            f"MODEL={path}, where {', '.join(broken)} has infinity or NaN"
+        )
+    return model
 
 
 def _begin_with_hub():
@@ -379,10 +388,10 @@ def _classes_in(path):
     """The number of classes that a file of weights is for."""
     from aw_keras.weights import loading
 
-    variables = loading.read(path).get(loading.CLASSIFIER)
-    if not variables:
+    shapes = loading.shapes(path).get(loading.CLASSIFIER)
+    if not shapes:
         raise ValueError(
             f"Expected weights with the classifier `{loading.CLASSIFIER}`. "
             f"Received: weights={path}"
         )
-    return max(variables.values(), key=lambda value: value.ndim).shape[-1]
+    return max(shapes.values(), key=len)[-1]

@@ -8,6 +8,7 @@ others are still read.
 import collections
 import contextlib
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -19,13 +20,24 @@ from typing import Any
 
 import tensorflow as tf
 
+from aw_keras.files import read_inside
+from aw_keras.image_files import size_of
 from aw_keras.suggestions import did_you_mean
 
 _SPLITS = os.path.join("ImageSets", "Main")
+_ANNOTATIONS = "Annotations"
 
 # Corners with two decimals, as in COCO, may lie this far outside the image.
 _ROUNDING = 0.01 + 1e-6
 _LARGEST_ID = 2**31 - 1
+
+#: Bytes of the files of images, and of splits and annotations of VOC.
+_LARGEST_SPLIT = 2**26
+_LARGEST_IMAGE = 2**26
+_LARGEST_ANNOTATION = 2**24
+
+#: What Pillow may find in what begins as a JPEG.
+_FORMATS = ("JPEG", "MPO")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +78,8 @@ class Listed:
     Attributes:
         id: Integer, unique in the set.
         file: Path of the annotation.
-        image: Path of the JPEG.
+        folder: Path of the folder of the images.
+        image: Path of the JPEG, relative to that.
         size: What the annotation says of width and height.
         objects: Objects as the annotation has them.
         parse: Function from such an object to a `Box`, which raises `Bad`.
@@ -74,6 +87,7 @@ class Listed:
 
     id: int
     file: str
+    folder: str
     image: str
     size: tuple[Any, Any]
     objects: list
@@ -131,9 +145,11 @@ def read_voc(folder, split, classes):
     """
     path = os.path.join(folder, _SPLITS, f"{split}.txt")
     _check_split(folder, split)
-    names = [
-        line.split()[0] for line in _text(path).split("\n") if line.strip()
-    ]
+    try:
+        text = read_inside(*os.path.split(path), _LARGEST_SPLIT).decode()
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+    names = [line.split()[0] for line in text.split("\n") if line.strip()]
     _check_unique("images", names, path)
     _check_unique("classes", classes, path)
     numbered = dict(enumerate(classes, 1))
@@ -189,7 +205,8 @@ def examples(dataset, report):
         try:
             jpeg, width, height = _read_image(listed)
         except Bad as bad:
-            report(Fault(listed.image, str(bad), True))
+            path = os.path.join(listed.folder, listed.image)
+            report(Fault(path, str(bad), True))
             continue
         boxes = []
         for item in listed.objects:
@@ -216,8 +233,8 @@ def _classes_of(folder, names):
     """The classes that occur in annotations, as far as these can be read."""
     found = set()
     for name in names:
-        with contextlib.suppress(OSError, ElementTree.ParseError):
-            root = ElementTree.parse(_annotation(folder, name)).getroot()
+        with contextlib.suppress(OSError, ValueError, ElementTree.ParseError):
+            root = _annotation(folder, name)
             found.update(x.findtext("name", "") for x in root.iter("object"))
     return found
 
@@ -239,7 +256,10 @@ def _check_some_occur(classes, occurring):
 
 
 def _annotation(folder, name):
-    return os.path.join(folder, "Annotations", f"{name}.xml")
+    """The root of the annotation of an image."""
+    folder = os.path.join(folder, _ANNOTATIONS)
+    content = read_inside(folder, f"{name}.xml", _LARGEST_ANNOTATION)
+    return ElementTree.fromstring(content)
 
 
 def _voc_images(folder, names, classes):
@@ -261,11 +281,11 @@ def _voc_images(folder, names, classes):
             crowd=item.findtext("difficult") == "1",
         )
 
+    images = os.path.join(folder, "JPEGImages")
     for number, name in enumerate(names, 1):
-        file = _annotation(folder, name)
-        image = os.path.join(folder, "JPEGImages", f"{name}.jpg")
+        file = os.path.join(folder, _ANNOTATIONS, f"{name}.xml")
         try:
-            root = ElementTree.parse(file).getroot()
+            root = _annotation(folder, name)
             size = [
                 int(_number(root.findtext(f"size/{side}")))
                 for side in ("width", "height")
@@ -274,7 +294,8 @@ def _voc_images(folder, names, classes):
             yield Fault(file, f"not an annotation of VOC: {error}", True)
             continue
         objects = root.findall("object")
-        yield Listed(number, file, image, tuple(size), objects, parse)
+        image = f"{name}.jpg"
+        yield Listed(number, file, images, image, tuple(size), objects, parse)
 
 
 def _coco_images(path, folder, entries, objects, classes):
@@ -288,10 +309,13 @@ def _coco_images(path, folder, entries, objects, classes):
         left, top, width, height = map(_number, bbox)
         corners = left, top, left + width, top + height
         _check_order(corners)
+        area = _number(item.get("area", width * height))
+        if area < 0:
+            raise Bad(f"negative area in {_short(item)}")
         return Box(
             label,
             *corners,
-            area=_number(item.get("area", width * height)),
+            area=area,
             crowd=bool(item.get("iscrowd")),
         )
 
@@ -304,9 +328,8 @@ def _coco_images(path, folder, entries, objects, classes):
         if not _is_id(number) or not isinstance(name, str):
             yield Fault(path, f"not an image: {_short(entry)}", True)
             continue
-        image = os.path.join(folder, name)
         size = entry.get("width"), entry.get("height")
-        yield Listed(number, path, image, size, own, parse)
+        yield Listed(number, path, folder, name, size, own, parse)
     for item in itertools.chain(*by_image.values()):
         yield Fault(path, f"box of no image: {_short(item)}", False)
 
@@ -314,17 +337,19 @@ def _coco_images(path, folder, entries, objects, classes):
 def _read_image(listed):
     """JPEG, width and height of a listed image, or `Bad`."""
     try:
-        with open(listed.image, "rb") as file:
-            jpeg = file.read()
+        jpeg = read_inside(listed.folder, listed.image, _LARGEST_IMAGE)
     except (OSError, ValueError) as error:
         raise Bad(f"cannot be read: {error}") from error
+    # Else TensorFlow would read other formats too.
+    if not tf.io.is_jpeg(jpeg):
+        raise Bad("not a JPEG")
     try:
-        # Else it would read other formats too.
-        if not tf.io.is_jpeg(jpeg):
-            raise Bad("not a JPEG")
+        size_of(io.BytesIO(jpeg), _FORMATS)
         height, width, _ = tf.io.decode_jpeg(jpeg, channels=3).shape
-    except tf.errors.InvalidArgumentError as error:
-        raise Bad("not a readable JPEG") from error
+    # What Pillow raises for damaged headers depends on where the damage is.
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise Bad(f"not a readable JPEG: {reason}") from error
     if listed.size != (width, height):
         raise Bad(
             f"{width} by {height} pixels, but {listed.size[0]} by "

@@ -21,6 +21,7 @@ def export(
     class_names=None,
     precision="float32",
     representative_data=None,
+    opset=None,
     overwrite=False,
 ):
     """Writes a model for TensorFlow, ONNX Runtime or LiteRT.
@@ -82,6 +83,8 @@ def export(
         representative_data: For `"int8"`, array of images as the artifact
             takes them, from which the ranges of the activations are measured:
             a hundred or more from the training data.
+        opset: For ONNX, the version of its operations, from 13 to 22; `None`
+            for 18.
         overwrite: Whether a file at `path` is replaced whatever it is.
 
     Raises:
@@ -109,6 +112,7 @@ def export(
         None
         if representative_data is None
         else np.asarray(representative_data),
+        opset,
     )
     request.check(model)
     if keras.backend.backend() == "tensorflow":

@@ -6,6 +6,7 @@ import logging
 import pathlib
 import re
 import tempfile
+import threading
 import warnings
 import zipfile
 
@@ -16,7 +17,10 @@ from aw_keras.exporting.serving import INPUT, PREPROCESS, serving_module
 
 METADATA = "metadata.json"
 
-_OPSET = 18  # The newest that tf2onnx writes.
+_NEWEST_WRITTEN = 18  # by tf2onnx; ONNX brings what it wrote to newer ones
+
+#: What the first axis of the input, and of every output, is called in ONNX.
+_BATCH = "batch"
 
 #: Of the largest output: what converters do wrong is far more.
 _TOLERANCE = 1e-2
@@ -93,20 +97,37 @@ def _write_saved_model(module, request, metadata, path):
 def _write_onnx(module, request, metadata, path):
     import onnx
     import tf2onnx
+    from onnx import version_converter
 
+    opset = request.opset or _NEWEST_WRITTEN
     with _quiet("tf2onnx"):
         proto, _ = tf2onnx.convert.from_function(
             module.serve,
             module.serve.input_signature,
-            opset=_OPSET,
+            opset=min(opset, _NEWEST_WRITTEN),
             custom_op_handlers={"FloorDiv": (_floor_division, [])},
         )
+    if opset > _NEWEST_WRITTEN:
+        proto = version_converter.convert_version(proto, opset)
+        # Of the files that have this opset, too.
+        proto.ir_version = onnx.helper.find_min_ir_version_for(
+            proto.opset_import
+        )
+    _name_batch(proto.graph)
     if request.precision == "float16":
         _halve(proto.graph)
     onnx.helper.set_model_props(proto, {METADATA: metadata})
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
     _check(module, _onnx_runner(path))
+
+
+def _name_batch(graph):
+    """One name on both sides, or runtimes take them for different numbers."""
+    for value in (*graph.input, *graph.output):
+        for axis in value.type.tensor_type.shape.dim[:1]:
+            if not axis.HasField("dim_value"):
+                axis.dim_param = _BATCH
 
 
 def _floor_division(graph, node, name, arguments):
@@ -151,6 +172,10 @@ def _halve(graph):
     graph.node.extend(nodes)
 
 
+# A level is the whole process's: of two at once, one would keep the other's.
+_quieting = threading.Lock()
+
+
 @contextlib.contextmanager
 def _quiet(name):
     """Hides the warnings of a logger.
@@ -158,12 +183,13 @@ def _quiet(name):
     tf2onnx prints tracebacks of what it could not optimise and left as it was.
     """
     logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    with _quieting:
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _write_litert(module, request, metadata, path):

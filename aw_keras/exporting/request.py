@@ -6,7 +6,7 @@ import importlib.util
 import keras
 import numpy as np
 
-from aw_keras.artifacts import PRECISIONS
+from aw_keras.artifacts import OPSETS, PRECISIONS
 from aw_keras.choices import check_choice
 from aw_keras.preprocessing import Preprocessing
 
@@ -30,11 +30,13 @@ class Request:
     class_names: tuple[str, ...] | None
     precision: str
     representative_data: np.ndarray | None
+    opset: int | None = None
 
     def check(self, model):
         """Raises unless the model can be exported so."""
         check_choice("format", self.format, tuple(PRECISIONS))
         check_choice("precision", self.precision, PRECISIONS[self.format])
+        self._check_opset()
         _check_model(model)
         _check_preprocessing(self.preprocessing, model)
         _check_class_names(self.class_names, model)
@@ -52,6 +54,16 @@ class Request:
         if self.preprocessing is None:
             return keras.backend.standardize_dtype(model.inputs[0].dtype)
         return "uint8"
+
+    def _check_opset(self):
+        if self.opset is None:
+            return
+        if self.format != "onnx" or self.opset not in OPSETS:
+            raise ValueError(
+                f"Expected `opset` to be from {OPSETS[0]} to {OPSETS[-1]}, for "
+                f"the format onnx only. Received: format={self.format}, "
+                f"opset={self.opset}"
+            )
 
     def _check_representative_data(self, model):
         data = self.representative_data

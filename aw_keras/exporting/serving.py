@@ -5,12 +5,10 @@ batched matrix product in it: folded into groups, the batch would be a constant
 of the graph, and in loops few runtimes are fast.
 """
 
-import contextlib
-
 import keras
 import tensorflow as tf
 
-from aw_keras.ops import IMPLEMENTATIONS, use_implementation
+from aw_keras.ops.selection import force_implementation
 
 INPUT = "images"
 
@@ -40,6 +38,16 @@ def serving_module(model, request):
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
+        # Not by the signature alone: kernels of TensorFlow abort the process
+        # where the rank is not what the graph was traced for.
+        images = tf.ensure_shape(images, spec.shape)
+        count = tf.shape(images)[0]
+        if request.format == "saved_model":
+            images = _at_least_one(images, count)
+        if request.format == "litert" and request.preprocessing is not None:
+            # LiteRT keeps no assertion, and would spread grey over channels.
+            size = tf.shape(images)[:-1]
+            images = tf.reshape(images, (*tf.unstack(size), spec.shape[-1]))
         if request.preprocessing is not None:
             with tf.name_scope(PREPROCESS):
                 images = request.preprocessing.inputs(model, images)
@@ -47,13 +55,26 @@ def serving_module(model, request):
             (variable, tf.cast(value, variable.dtype))
             for variable, value in zip(model.variables, module.state)
         ]
-        with _free_batch(model), keras.StatelessScope(state_mapping=pairs):
+        # Layers that name an implementation would freeze the batch, too.
+        with (
+            force_implementation("matmul"),
+            keras.StatelessScope(state_mapping=pairs),
+        ):
             outputs = _named(model, model(images, training=False))
+        if request.format == "saved_model":
+            outputs = {name: x[:count] for name, x in outputs.items()}
         _forget_gradients()
         return outputs
 
     module.serve = serve
     return module
+
+
+def _at_least_one(images, count):
+    """A black image where there is none, which few kernels compute with."""
+    missing = tf.cast(tf.equal(count, 0), tf.int32)
+    rest = [(0, 0)] * (images.shape.rank - 1)
+    return tf.pad(images, [(0, missing), *rest])
 
 
 def _forget_gradients():
@@ -84,31 +105,3 @@ def _named(model, outputs):
 
 def _is_half(tensor):
     return tensor.dtype in (tf.float16, tf.bfloat16)
-
-
-@contextlib.contextmanager
-def _free_batch(model):
-    """Has every per-sample convolution traced as a matrix product.
-
-    Layers that name an implementation lose it meanwhile: it would come first.
-    """
-    named = [
-        (operation, operation.implementation)
-        for operation in _operations(model)
-        if getattr(operation, "implementation", None) in IMPLEMENTATIONS
-    ]
-    try:
-        for operation, _ in named:
-            operation.implementation = "matmul"
-        with use_implementation("matmul"):
-            yield
-    finally:
-        for operation, implementation in named:
-            operation.implementation = implementation
-
-
-def _operations(model):
-    """All layers, nested ones too, and operations that are no layers."""
-    for layer in model._flatten_layers():
-        yield layer
-        yield from getattr(layer, "operations", ())

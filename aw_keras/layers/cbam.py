@@ -68,6 +68,9 @@ class CBAM(SqueezeExcite):
         self.norm.build((None, None, None, 1))
 
     def call(self, inputs, training=None):
+        if inputs.shape[0] == 0:
+            # TensorFlow has no maximum of it, and convolves it to other shapes.
+            return inputs
         axes = self._spatial_axes
         logits = self._excite(mean(inputs, axes)) + self._excite(
             accurate(ops.amax(inputs, axes))

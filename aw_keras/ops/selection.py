@@ -1,8 +1,9 @@
 """Which implementation computes a per-sample convolution.
 
 An explicit argument comes first, then `use_implementation`, then the
-environment variable `AW_KERAS_IMPLEMENTATION`, then the automatic rule. The
-choice is made while a function is traced: a compiled function keeps it.
+environment variable `AW_KERAS_IMPLEMENTATION`, then the automatic rule. Only an
+export comes before them all. The choice is made while a function is traced: a
+compiled function keeps it.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ AUTO = "auto"
 ENVIRONMENT_VARIABLE = "AW_KERAS_IMPLEMENTATION"
 
 _override = contextvars.ContextVar("aw_keras_implementation", default=None)
+_forced = contextvars.ContextVar("aw_keras_forced", default=None)
 
 
 @contextlib.contextmanager
@@ -39,6 +41,19 @@ def use_implementation(name):
         yield
     finally:
         _override.reset(token)
+
+
+@contextlib.contextmanager
+def force_implementation(name):
+    """`use_implementation`, also where another one is named by an argument.
+
+    In this thread only: what others trace meanwhile is theirs to choose.
+    """
+    token = _forced.set(check_implementation(name))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
 
 
 def check_implementation(name, origin="implementation"):
@@ -66,6 +81,7 @@ def select(name, geometry, x_shape, filters):
     x_shape = static(x_shape)
     if x_shape[0] == 0:
         return TABLE["matmul"]  # The others need at least one sample.
+    name = _forced.get() or name
     if name == AUTO:
         name = _override.get() or _from_environment()
     if name != AUTO:

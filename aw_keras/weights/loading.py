@@ -4,6 +4,10 @@ A file fits a model if both have the same layers, and these the same variables
 of the same shapes. Where layers stand in the model, and what the model is
 called, does not matter.
 
+What a file declares is compared with the model before a number is read, and a
+file that would become far larger than it is, is refused: see `limits`. So are
+infinity and NaN, and whole numbers where the model has others.
+
 A damaged file is refused where the damage can be seen. Released files are
 checked by their hash, wherever they are, and `.keras` files by the checksums
 that they carry: nothing but what was written is loaded from either. Any other
@@ -20,12 +24,15 @@ import tempfile
 import zipfile
 
 import h5py
+import keras
+import ml_dtypes
 import numpy as np
 
 from aw_keras import suffixes
 from aw_keras.preprocessing import Preprocessing
-from aw_keras.weights import manifest, pytorch, warm_start
+from aw_keras.weights import limits, pytorch, warm_start
 from aw_keras.weights.manifest import Verified
+from aw_keras.weights.private_copy import content_of
 from aw_keras.weights.pytorch import CLASSIFIER
 
 _SUFFIXES = (*suffixes.KERAS, *suffixes.PYTORCH)
@@ -129,24 +136,30 @@ def load(model, path, adapt=False):
     Raises:
         ImportError: If PyTorch or safetensors, which read their own files, is
             not installed.
-        ValueError: If the file cannot be read, does not fit, has NaN, or the
-            name of a released file but not its hash: the message names the
-            file and the layers. The model is left as it was.
+        ValueError: If the file cannot be read, does not fit, has infinity or
+            NaN, or the name of a released or published file but not its hash:
+            the message names the file and the layers. The model is left as it
+            was.
     """
     path = os.fspath(path)
-    manifest.check_name(path)
-    if suffixes.is_pytorch(path):
-        network = pytorch.read(path)
-        source = pytorch.fitted(network, model)
-        warm_start.add_attention(source, model)
-        receipt = fill(model, source, path, adapt, network.arguments)
-        return dataclasses.replace(
-            receipt,
-            dataset=network.dataset,
-            preprocessing=network.preprocessing,
-        )
-    with _saved(model) as own_path, _opened(path) as file:
-        return _fill(model, own_path, _variables(file, path), path, adapt, {})
+    with content_of(path) as content:
+        if suffixes.is_pytorch(path):
+            return _load_pytorch(model, path, content, adapt)
+        with _saved(model) as own_path, _opened(path, content) as file:
+            source = _variables(file, path)
+            return _fill(model, own_path, source, path, adapt, {})
+
+
+def _load_pytorch(model, path, content, adapt):
+    network = pytorch.read(path, content)
+    source = pytorch.fitted(network, model)
+    warm_start.add_attention(source, model)
+    receipt = fill(model, source, path, adapt, network.arguments)
+    return dataclasses.replace(
+        receipt,
+        dataset=network.dataset,
+        preprocessing=network.preprocessing,
+    )
 
 
 @_plain_errors()
@@ -190,7 +203,7 @@ def _fill(model, own_path, source, path, adapt, arguments):
         _check_arguments(model, arguments, path)
         for name, variables in values.items():
             for key, value in variables.items():
-                _replace(target[name][key], value)
+                _replace(target[name][key], value, path)
     _load_or_restore(model, own_path, path)
     return Receipt(path, *map(tuple, lists), arguments)
 
@@ -225,22 +238,75 @@ def read(path):
         }
 
 
+@_plain_errors()
+def shapes(path):
+    """The shapes of the variables of a file, whose numbers are not read.
+
+    Args:
+        path: As for `load`.
+
+    Returns:
+        Dict from the name of a layer to a dict from the name of a variable in
+        a weights file to its shape.
+
+    Raises:
+        ImportError: As `load` does.
+        ValueError: If the file cannot be read.
+    """
+    if suffixes.is_pytorch(path):
+        found = pytorch.read(path).source
+        return {name: _shapes(variables) for name, variables in found.items()}
+    with _opened(path) as file:
+        found = _variables(file, path)
+        return {name: _shapes(variables) for name, variables in found.items()}
+
+
+def check(path):
+    """Refuses a `.keras` file that can be seen to be damaged, or a bomb.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ValueError: If it is.
+    """
+    with _opened(os.fspath(path)):
+        pass
+
+
+def not_finite(model):
+    """Paths of the weights of a model that have infinity or NaN."""
+    return [
+        weight.path
+        for weight in model.weights
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all()
+    ]
+
+
 @contextlib.contextmanager
-def _opened(path):
-    """The HDF5 file in a file of weights or of a model."""
+def _opened(path, content=None):
+    """The HDF5 file in a file of weights or of a model.
+
+    Args:
+        path: Path that the user has given.
+        content: Path of a copy to read, if it is another one.
+    """
     if not os.path.exists(path):
         raise _Misfit(
             "Expected `path` to be a file written by Keras 3. "
             f"Received: path={path}: no such file"
         )
     try:
-        content = path
+        content = content or path
+        size = os.path.getsize(content)
         if path.endswith(".keras"):
-            with zipfile.ZipFile(path) as archive:
+            limits.check_archive(content)
+            with zipfile.ZipFile(content) as archive:
                 content = io.BytesIO(archive.read("model.weights.h5"))
         elif not path.endswith(".weights.h5"):
             raise OSError(f"the name ends in none of {', '.join(_SUFFIXES)}")
         with h5py.File(content, "r") as file:
+            limits.check_arrays(file, size)
             yield file
     except _Misfit:
         raise
@@ -261,7 +327,7 @@ def _variables(file, path):
             "Expected the weights of a functional or Sequential model. "
             f"Received: path={path}"
         )
-    found = list(_layers(layers))
+    found = list(_layers(layers, set(), path))
     variables = dict(found)
     if len(variables) < len(found):
         raise _Misfit(
@@ -271,12 +337,23 @@ def _variables(file, path):
     return variables
 
 
-def _layers(group):
-    """Pairs of name and variables of the layers that have variables."""
+def _layers(group, seen, path):
+    """Pairs of name and variables of the layers that have variables.
+
+    A group may have several names, and be in itself: `seen` are the places of
+    those that need not be looked at again.
+    """
     for layer in _own(group).values():
+        place = h5py.h5o.get_info(layer.id).addr
+        if place in seen:
+            raise _Misfit(
+                "Expected a file in which every layer has a place of its own. "
+                f"Received: path={path} with {layer.name} twice"
+            )
+        seen.add(place)
         members = _own(layer)
         if "layers" in members:
-            yield from _layers(members["layers"])
+            yield from _layers(members["layers"], seen, path)
             continue
         variables = {}
 
@@ -305,7 +382,7 @@ def _has_numbers(item):
     """
     return (
         isinstance(item, h5py.Dataset)
-        and item.dtype.kind in "biufV"
+        and (item.dtype.kind in "biuf" or _is_bfloat16(item))
         and not item.external
         and not item.is_virtual
         and (
@@ -313,6 +390,11 @@ def _has_numbers(item):
             or item.id.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
         )
     )
+
+
+def _is_bfloat16(item):
+    """Whether a dataset has numbers of this kind, which HDF5 does not know."""
+    return item.dtype == "V2" and item.attrs.get("dtype") == "bfloat16"
 
 
 def _names(model):
@@ -331,7 +413,7 @@ def _matched(source, target, names, path, adapt):
     for name in sorted(target, key=lambda name: order.get(name, len(order))):
         values, expected = source.get(name, {}), target[name]
         is_stem = name == names[0] and _other_channels(values, expected)
-        if _shapes(values) == _shapes(expected):
+        if _fits(values, expected):
             loaded.append(name)
         elif adapt and is_stem:
             channels = expected[_KERNEL].shape[_INPUT_CHANNELS]
@@ -368,11 +450,29 @@ def _shapes(variables):
     return {key: tuple(value.shape) for key, value in variables.items()}
 
 
+def _fits(values, expected):
+    """Whether variables have the shapes, and the kind, of those expected."""
+    return _shapes(values) == _shapes(expected) and not any(
+        _other_kind(values[key], value) for key, value in expected.items()
+    )
+
+
+def _other_kind(value, expected):
+    """Whether one has whole numbers and the other has not."""
+    kinds = [
+        getattr(x, "dtype", np.dtype("float32")).kind in "biu"
+        for x in (value, expected)
+    ]
+    return kinds[0] != kinds[1]
+
+
 def _other_channels(values, expected):
     """Whether kernels have other input channels and all else is equal."""
     found, wanted = _shapes(values), _shapes(expected)
     kernels = [shapes.pop(_KERNEL, ()) for shapes in (found, wanted)]
     if found != wanted or {len(kernel) for kernel in kernels} != {4}:
+        return False
+    if any(_other_kind(values[key], value) for key, value in expected.items()):
         return False
     first, second = (np.delete(kernel, _INPUT_CHANNELS) for kernel in kernels)
     return bool((first == second).all())
@@ -391,17 +491,33 @@ def _misfit(name, values, expected):
         f"{key} {found.get(key, 'missing')} for {wanted.get(key, 'none')}"
         for key in sorted({*found, *wanted})
         if found.get(key) != wanted.get(key)
+    ] or [
+        f"{key} of {values[key].dtype} for {value.dtype}"
+        for key, value in expected.items()
+        if _other_kind(values[key], value)
     ]
     return f"{name}: {', '.join(differences)}"
 
 
-def _replace(dataset, value):
+def _replace(dataset, value, path):
     group, key = dataset.parent, dataset.name
+    if not _is_finite(value):
+        raise _Misfit(
+            "Expected finite weights. Received: "
+            f"path={path}, where {key} has infinity or NaN"
+        )
     del group[key]
     if isinstance(value, h5py.Dataset):
         group.copy(value, key)  # With the mark of a dtype HDF5 has not.
     else:
         group[key] = np.asarray(value)
+
+
+def _is_finite(value):
+    numbers = np.asarray(value)
+    if isinstance(value, h5py.Dataset) and _is_bfloat16(value):
+        numbers = numbers.view(ml_dtypes.bfloat16).astype("float32")
+    return bool(np.isfinite(numbers).all())
 
 
 def _load_or_restore(model, own_path, path):

@@ -254,10 +254,3 @@ def check(path, file):
             f"Expected the released file with the sha256 {file.sha256}. "
             f"Received: path={path} with the sha256 {found}"
         )
-
-
-def check_name(path):
-    """Refuses a file that has a released name but not the released hash."""
-    for file in released():
-        if file.name == os.path.basename(path) and os.path.isfile(path):
-            check(path, file)

@@ -109,17 +109,18 @@ def needed_arguments(weights):
     return read(weights).arguments
 
 
-def read(path):
+def read(path, content=None):
     """The `Network` in a file. Its numbers are read when they are needed.
 
     Args:
         path: Path that ends in one of `suffixes.PYTORCH`.
+        content: Path of a copy to read, if it is another one.
 
     Raises:
         ImportError: If the package that reads such files is not installed.
         ValueError: If the file cannot be read, or is of another network.
     """
-    found = tensors.read(path)
+    found = tensors.read(path, content)
     blocks = _count_blocks(found)
     if len(blocks) not in _FAMILIES:
         raise _unknown(path, f"layers {list(found)[:_NAMES_IN_ERRORS]}")

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from aw_keras.suffixes import SAFETENSORS
+from aw_keras.weights import limits
 
 #: Where checkpoints of a training have the tensors of the network.
 _NESTED = ("state_dict", "model")
@@ -64,11 +65,12 @@ def check_reader(path):
         )
 
 
-def read(path):
+def read(path, content=None):
     """The floating tensors of a file.
 
     Args:
         path: Path that ends in one of `suffixes.PYTORCH`.
+        content: Path of a copy to read, if it is another one.
 
     Returns:
         A dict from names to `LazyArray`s of float32, without the prefixes of
@@ -80,7 +82,8 @@ def read(path):
             tensors. The arrays raise it if a number is not finite.
     """
     check_reader(path)
-    found = _read_safetensors(path) if _is_safe(path) else _read_pickle(path)
+    reading = _read_safetensors if _is_safe(path) else _read_pickle
+    found = reading(path, content or path)
     found = {
         name: tensor
         for name, tensor in _unwrapped(found).items()
@@ -102,11 +105,11 @@ def _is_safe(path):
     return pathlib.Path(path).suffix.lower() == SAFETENSORS
 
 
-def _read_safetensors(path):
+def _read_safetensors(path, content):
     import safetensors
 
     try:
-        file = safetensors.safe_open(path, framework="numpy")
+        file = safetensors.safe_open(content, framework="numpy")
         slices = {name: file.get_slice(name) for name in file.keys()}
     except (OSError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
@@ -129,15 +132,18 @@ def _dtype(name):
     return name.lower()
 
 
-def _read_pickle(path):
+def _read_pickle(path, content):
     import torch
 
     try:
-        content = torch.load(
-            path,
+        is_archive = zipfile.is_zipfile(content)
+        if is_archive:
+            limits.check_archive(content)
+        found = torch.load(
+            content,
             map_location="cpu",
             weights_only=True,
-            mmap=zipfile.is_zipfile(path),
+            mmap=is_archive,
         )
     # What PyTorch raises for damaged files depends on where the damage is.
     except Exception as error:
@@ -149,13 +155,11 @@ def _read_pickle(path):
             f"Received: path={path} ({_first_line(error)})"
         ) from error
     for key in _NESTED:
-        if isinstance(content, Mapping) and isinstance(
-            content.get(key), Mapping
-        ):
-            content = content[key]
-    if not isinstance(content, Mapping) or not all(
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor)
-        for name, tensor in content.items()
+        for name, tensor in found.items()
     ):
         raise ValueError(
             "Expected the `state_dict()` of a network, alone or as "
@@ -172,7 +176,7 @@ def _read_pickle(path):
             tensor.shape,
             reading(tensor),
         )
-        for name, tensor in content.items()
+        for name, tensor in found.items()
     }
 
 

@@ -280,10 +280,11 @@ def test_export(tiny_net, run, run_json, tmp_path, monkeypatch):
         (tmp_path / path).write_text("12345")
 
     monkeypatch.setattr(exporting, "export", export)
-    found = run_json("export", NAME, tmp_path / "model.onnx")
+    found = run_json("export", NAME, tmp_path / "model.onnx", "--opset", 21)
     assert found["bytes"] == 5 and found["class_names"]
     assert found["format"] == calls[0]["format"] == "onnx"
     assert calls[0]["class_names"][0] == "airplane"
+    assert calls[0]["opset"] == 21
     assert calls[0]["preprocessing"].deviation[0] == 62.993
     code, _, _ = run(
         *("export", "aw.keras", tmp_path / "m.tflite", "--precision", "int8"),

@@ -401,7 +401,7 @@ def test_hostile_jpeg(junk, place, tmp_path):
     path = tmp_path / "image.jpg"
     path.write_bytes(content)
     size = (pictures.WIDTH, pictures.HEIGHT)
-    listed = annotations.Listed(1, "file", path, size, [], None)
+    listed = annotations.Listed(1, "file", tmp_path, path.name, size, [], None)
     dataset = annotations.Dataset({1: "red"}, 1, iter([listed]))
     faults = []
     good = list(annotations.examples(dataset, faults.append))

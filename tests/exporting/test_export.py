@@ -190,6 +190,10 @@ def test_another_format_than_the_path_ends_in(format, tmp_path):
         (dict(format="litert", precision="int8"), "`representative_data` for"),
         (dict(representative_data=np.ones(3)), "`representative_data` for"),
         *(
+            (dict(format=format, opset=opset), "`opset` to be from 13 to 22")
+            for format, opset in (("onnx", 12), ("onnx", 23), ("litert", 18))
+        ),
+        *(
             (
                 dict(
                     format="litert", precision="int8", representative_data=data

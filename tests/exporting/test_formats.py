@@ -129,8 +129,8 @@ def test_a_network_of_pytorch(format, tmp_path):
 
 def test_the_reader_finds_a_batch_in_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "aw_keras.exporting.serving._free_batch",
-        lambda model: aw_keras.ops.use_implementation("grouped"),
+        "aw_keras.exporting.serving.force_implementation",
+        lambda name: aw_keras.ops.use_implementation("grouped"),
     )
     aw_keras.export(network("AWDenseNet"), tmp_path / "artifact")
     artifact = Artifact("saved_model", tmp_path / "artifact")
@@ -237,6 +237,24 @@ def test_unknown_size(format, tmp_path):
         scale = np.abs(expected).max()
         close(artifact, images, expected, tolerance=1e-6 * scale)
     assert artifact.per_sample_convolutions() == []
+
+
+@pytest.mark.parametrize("opset", [13, 16, 19, 22])
+def test_versions_of_onnx(opset, tmp_path):
+    """Of all of them, an AW-convolution and a preprocessing make use."""
+    onnx = pytest.importorskip("onnx", reason="pip install 'aw-keras[onnx]'")
+    image = keras.Input((8, 8, 3))
+    x = aw_keras.AWConv2D(4, 3, padding="symmetric", strides=2)(image)
+    x = keras.layers.GlobalAveragePooling2D(name="predictions")(x)
+    model, path = randomise(keras.Model(image, x)), tmp_path / "model.onnx"
+    aw_keras.export(model, path, preprocessing=CIFAR, opset=opset)
+    images = image_bytes(7, 9, 12, 3)
+    expected = predict(model, CIFAR.inputs(model, images))
+    close(Artifact("onnx", path), images, expected)
+    proto = onnx.load(path)
+    assert proto.opset_import[0].version == opset
+    for tensor in (*proto.graph.input, *proto.graph.output):
+        assert tensor.type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -379,8 +379,6 @@ def test_every_size_in_one_model_and_its_file(case, tmp_path):
 
 @every_layer
 def test_empty_batch(case):
-    if BACKEND == "tensorflow" and case.layer is CBAM:
-        pytest.skip("keras.ops.amax refuses it in TensorFlow's eager mode.")
     assert output(case.make(), np.zeros((0, 7, 6, 8))).shape == (0, 7, 6, 8)
 
 

@@ -6,7 +6,7 @@ with --preprocessing none, it takes what the network takes.
 
 import pathlib
 
-from aw_keras.artifacts import PRECISIONS, check_target, format_of
+from aw_keras.artifacts import OPSETS, PRECISIONS, check_target, format_of
 from aw_keras.cli import images, networks, output
 from aw_keras.cli.output import print_facts
 
@@ -44,6 +44,13 @@ def add_arguments(parser):
         nargs="+",
         help="for int8: a hundred or more images like those of the training",
     )
+    parser.add_argument(
+        "--opset",
+        type=int,
+        choices=OPSETS,
+        metavar="N",
+        help=f"of a name.onnx, from {OPSETS[0]} to {OPSETS[-1]} (18)",
+    )
     output.add_force(parser)
 
 
@@ -72,6 +79,7 @@ def run(options):
             class_names=names,
             precision=options.precision,
             representative_data=data,
+            opset=options.opset,
             overwrite=options.force,
         )
     except RuntimeError as error:
