@@ -33,11 +33,12 @@ class Classifier(keras.Model):
 
     Args:
         network: `keras.Model` of normalised images `(N, height, width,
-            channels)`, or channels first, with one output `(N, classes)`.
+            channels)`, or channels first, with one output `(N, classes)`; or
+            what Keras serialises it to.
         preprocessing: `Preprocessing`, or a dict of its fields. Its size
             becomes that of the network.
         class_names: Sequence of the names of the classes; or `None`.
-        **kwargs: Arguments of `keras.Model`.
+        name: Name of the model; that of the network by default.
 
     Input shape:
         `(N, height, width, channels)`: images of any one size with values
@@ -51,7 +52,9 @@ class Classifier(keras.Model):
             classes than there are names.
     """
 
-    def __init__(self, network, preprocessing, class_names=None, **kwargs):
+    def __init__(self, network, preprocessing, class_names=None, name=None):
+        if isinstance(network, dict):
+            network = keras.saving.deserialize_keras_object(network)
         if isinstance(preprocessing, dict):
             preprocessing = Preprocessing(**preprocessing)
         preprocessing = preprocessing.for_model(network)
@@ -63,7 +66,7 @@ class Classifier(keras.Model):
         x = Preprocess(preprocessing, "channels_last")(image)
         if network.input_shape[1] == channels != network.input_shape[-1]:
             x = keras.layers.Permute((3, 1, 2))(x)
-        super().__init__(image, network(x), **{"name": network.name} | kwargs)
+        super().__init__(image, network(x), name=name or network.name)
         self.class_names = class_names
 
     @property
@@ -87,10 +90,7 @@ class Classifier(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        network = keras.saving.deserialize_keras_object(
-            config["network"], custom_objects=custom_objects
-        )
-        return cls(**{**config, "network": network})
+        return cls(**config)
 
 
 def _check_classes(network, class_names):

@@ -1,6 +1,6 @@
 """Models as earlier versions saved them.
 
-`python -m tests.hostile.previous` writes the file of this version, once,
+`python -m tests.hostile.previous` writes the files of this version, once,
 before its release: a file that is there is never written again. A layer that
 is registered later goes into `build`, and so into the next version's file.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers
 
 import aw_keras
-from aw_keras import AWConv2D, AWDepthwiseConv2D
+from aw_keras import AWConv2D, AWDepthwiseConv2D, Classifier
 from aw_keras import layers as aw_layers
 from aw_keras.ops import per_sample_conv2d
 from aw_keras.preprocessing import Preprocess, Preprocessing
@@ -50,13 +50,34 @@ def build():
     return keras.Model(image, layers.Dense(5, name="predictions")(x))
 
 
+def small():
+    """A classifier of images of 8 x 8 pixels."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            AWConv2D(4, 3, name="aw"),
+            layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(3, activation="softmax", name="predictions"),
+        ],
+        name="small",
+    )
+
+
 def write():
-    """Saves a model of `build` with the outputs that it gives."""
+    """Saves models of `build` and `small` with the outputs that they give."""
     path = FOLDER / f"aw_keras-{aw_keras.__version__}.keras"
     if path.exists():
         raise FileExistsError(f"Expected a new version. Received: {path}")
     FOLDER.mkdir(exist_ok=True)
-    model = randomise(build())
+    _save(randomise(build()), path)
+    preprocessing = Preprocessing(
+        crop=0.8, mean=(9, 99, 0), deviation=(50, 60, 70)
+    )
+    classifier = Classifier(randomise(small()), preprocessing, "abc")
+    _save(classifier, path.with_stem(f"{path.stem}-classifier"))
+
+
+def _save(model, path):
     x = images(3, 9, 8, 3)
     np.savez(path.with_suffix(".npz"), x=x, outputs=predict(model, x))
     model.save(path)

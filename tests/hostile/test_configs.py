@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from aw_keras import AWConv2D, AWDepthwiseConv2D
+from aw_keras import AWConv2D, AWDepthwiseConv2D, Classifier
 from aw_keras.cli import networks as cli
 from aw_keras.layers import IdentityShortcut
 from aw_keras.preprocessing import Preprocess, Preprocessing
 from tests.hostile import previous
 from tests.hostile.archives import members, network, rewrite
 
+PREPROCESSING = dataclasses.asdict(Preprocessing(size=8))
 CLASSES = {
     name: value
     for name, value in sorted(keras.saving.get_custom_objects().items())
@@ -24,7 +25,11 @@ REQUIRED = {
     AWConv2D: {"filters": 4, "kernel_size": 3},
     AWDepthwiseConv2D: {"kernel_size": 3},
     IdentityShortcut: {"filters": 4},
-    Preprocess: {"preprocessing": dataclasses.asdict(Preprocessing(size=8))},
+    Preprocess: {"preprocessing": PREPROCESSING},
+    Classifier: {
+        "network": keras.saving.serialize_keras_object(previous.small()),
+        "preprocessing": PREPROCESSING,
+    },
 }
 
 every_class = pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
