@@ -177,7 +177,7 @@ def _section(dataset, rows, files, places):
         model: list(group)
         for model, group in itertools.groupby(rows, lambda row: row.model)
     }
-    data, recipe = rows[0].data, rows[0].recipe
+    data, recipe = table.escaped(rows[0].data), rows[0].recipe
     header = (
         *("network", "parameters:", "multiply-adds:", "seeds:"),
         *(f"{data} top-1, %:", "to plain, points:", f"{data} top-5, %:"),
@@ -224,7 +224,7 @@ def difference(rows, others):
 def _training(rows):
     minutes = statistics.fmean(row.train_seconds for row in rows) / 60
     places = sorted({f"{row.backend}, {row.hardware}" for row in rows})
-    return f"{minutes:.0f} min on {'; '.join(places)}"
+    return f"{minutes:.0f} min on {table.escaped('; '.join(places))}"
 
 
 def _links(row, files):

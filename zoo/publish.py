@@ -19,10 +19,14 @@ variable `HF_TOKEN` says who you are.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
 import json
+import math
+import os
 import pathlib
+import re
 import shutil
 import tempfile
 
@@ -83,6 +87,7 @@ def read_run(folder):
     """
     run = Run(folder)
     metrics = run.metrics
+    _check_metrics(run, metrics)
     _check_recipe(run, metrics)
     log = run.log
     if len(log) != metrics["epochs"] or not run.model.is_file():
@@ -91,7 +96,14 @@ def read_run(folder):
             f"{metrics['epochs']} epochs in its log"
             + ("" if run.model.is_file() else f", without {run.model.name}")
         )
-    return Finished(run, metrics["dataset"], _row(metrics), _shortened(log))
+    try:
+        curve = _shortened(log)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a log with finite {', '.join(_COLUMNS)}. "
+            f"Received: {folder} ({error})"
+        ) from error
+    return Finished(run, metrics["dataset"], _row(metrics), curve)
 
 
 def publish(runs, places=None):
@@ -104,8 +116,10 @@ def publish(runs, places=None):
 
     Raises:
         ValueError: If there is another result of the same network, recipe,
-            data and seed, or if weights do not fit their network. Nothing is
-            changed then.
+            data and seed, or if weights do not fit their network.
+        OSError: If something cannot be written.
+
+    Nothing is changed then.
     """
     places = places or table.Places()
     tables = {
@@ -114,17 +128,92 @@ def publish(runs, places=None):
     }
     files = manifest.read(places.manifest)
     trained = [(run, _trained(run)) for run in _first(runs, files)]
-    files += [_stored(run, classifier, places) for run, classifier in trained]
-    files = [_with_statistics(file, tables) for file in files]
-    for run in runs:
-        path = places.curve(run.dataset, run.row)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, run.curve)
-    for dataset, rows in tables.items():
-        table.write(places.table(dataset), rows)
-    entries = [dataclasses.asdict(file) for file in files]
-    replace_text(places.manifest, json.dumps(entries, indent=2) + "\n")
-    pages.write(places)
+    with _all_or_nothing(places):
+        files += [_stored(*pair, places) for pair in trained]
+        files = [_with_statistics(file, tables) for file in files]
+        for run in runs:
+            path = places.curve(run.dataset, run.row)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, run.curve)
+        for dataset, rows in tables.items():
+            table.write(places.table(dataset), rows)
+        entries = [dataclasses.asdict(file) for file in files]
+        replace_text(places.manifest, json.dumps(entries, indent=2) + "\n")
+        pages.write(places)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(places):
+    """Puts everything that is published back if an error occurs inside.
+
+    Files are replaced, never changed: a second name keeps what there was, and
+    takes no space, which a disk may lack.
+    """
+    with tempfile.TemporaryDirectory(dir=places.zoo, prefix=".before-") as kept:
+        before = {}
+        for number, path in enumerate(_published(places)):
+            before[path] = pathlib.Path(kept, str(number))
+            _copy(path, before[path])
+        try:
+            yield
+        except BaseException:
+            for path in _published(places):
+                if path not in before:
+                    path.unlink()
+            for path, copy in before.items():
+                shutil.move(copy, path)
+            raise
+
+
+def _copy(path, other):
+    """Gives a file a second name; on another disk, a copy has to do."""
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copy2(path, other)
+
+
+def _published(places):
+    """Paths of all files that publishing may write."""
+    folders = [places.zoo / name for name in ("results", "cards")]
+    for folder in (*folders, places.weights):
+        yield from (path for path in folder.rglob("*") if path.is_file())
+    for path in (places.zoo / "README.md", places.manifest):
+        if path.is_file():
+            yield path
+
+
+_SHARES = ("top1", "top5", "ece")
+_POSITIVE = ("epochs", "parameters", "multiply_adds")
+_NAME = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
+
+
+def _check_metrics(run, metrics):
+    """Refuses what no training writes, and what pages could not show."""
+
+    def check(name, fits, expected):
+        try:
+            fits = fits(metrics[name])
+        except (KeyError, TypeError):
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"Expected `{name}` of {run.folder}/metrics.json to be "
+                f"{expected}. Received: {name}={metrics.get(name)!r:.99}"
+            )
+
+    for name in _SHARES:
+        check(name, lambda x: 0 <= x <= 1, "from 0 to 1")
+    for name in ("loss", "train_seconds"):
+        check(name, lambda x: 0 <= x < math.inf, "finite and not negative")
+    for name in _POSITIVE:
+        check(name, lambda x: type(x) is int and x > 0, "a positive integer")
+    check("seed", lambda x: type(x) is int and x >= 0, "a whole number")
+    for name in ("recipe", "dataset", "model", "backend", "dtype"):
+        check(name, _NAME.fullmatch, "a name of letters, digits, . + - and _")
+    for name in ("data", "hardware"):
+        check(name, lambda x: len(x) < 300 and x.isprintable(), "a short text")
+    check("commit", lambda x: x is None or _NAME.fullmatch(x), "a name or null")
 
 
 def _check_recipe(run, metrics):
@@ -163,9 +252,17 @@ def _row(metrics):
 def _shortened(log):
     """A learning curve in five digits."""
     lines = [
-        ",".join(f"{float(row[name]):.5g}" for name in _COLUMNS) for row in log
+        ",".join(f"{_finite(row[name]):.5g}" for name in _COLUMNS)
+        for row in log
     ]
     return "\n".join([",".join(_COLUMNS), *lines]) + "\n"
+
+
+def _finite(text):
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} in the log")
+    return number
 
 
 def _grouped(runs, key):

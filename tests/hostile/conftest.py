@@ -18,6 +18,7 @@ if keras.backend.backend() != "tensorflow":
         "test_paths.py",
         "test_photos.py",
         "test_previous.py",
+        "test_publishing.py",
         "test_replacing.py",
         "test_requests.py",
         "test_sizes.py",

@@ -108,6 +108,7 @@ def card(file, files, places, shared_as=None):
     classes = _classes(file)
     height, width, _ = entry.input_shape
     fields = dataclasses.asdict(file) | {
+        **{n: table.escaped(getattr(file, n)) for n in ("data", "hardware")},
         "front": _front_matter(file),
         "head": "" if shared_as else HEAD,
         "hub": _ON_THE_HUB.format(name=shared_as, file=file)
@@ -174,8 +175,8 @@ def description(row):
         ]
     if "(JPEG)" in row.data:
         sentences.append(
-            f"{row.data} is the data set after a lossy compression, which "
-            "costs some accuracy."
+            f"{table.escaped(row.data)} is the data set after a lossy "
+            "compression, which costs some accuracy."
         )
     return "\n".join(sentences)
 

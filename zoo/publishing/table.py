@@ -253,6 +253,21 @@ def show_comparison(found, digits=2):
     return shown if found.p is None else f"{shown} (p = {found.p:.2g})"
 
 
+#: What begins something else than text in Markdown and HTML.
+_SPECIAL = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|[]`"})
+
+
+def escaped(text):
+    """Text of a run as it can stand in a page.
+
+    Example:
+
+    >>> escaped("2 x <b>|CPU|")
+    '2 x &#60;b&#62;&#124;CPU&#124;'
+    """
+    return text.translate(_SPECIAL)
+
+
 def markdown(header, lines):
     """A table; columns whose name ends in a colon are aligned to the right."""
     rules = ["---:" if name.endswith(":") else "---" for name in header]
