@@ -5,9 +5,11 @@ hash, and the next attempt goes on from there. Only a file with that hash ever
 gets the final name, in one step; a lock makes processes take turns.
 """
 
+import base64
 import contextlib
 import http.client
 import os
+import platform
 import time
 import urllib.error
 import urllib.parse
@@ -15,6 +17,7 @@ import urllib.request
 
 import filelock
 
+from aw_keras.addresses import without_password
 from aw_keras.weights.manifest import begins, sha256_of
 
 #: How often a download is attempted, how many seconds longer each pause is
@@ -26,7 +29,20 @@ TIMEOUT = 30.0
 #: How many seconds of a pause that a server asks for are waited.
 LONGEST_PAUSE = 30.0
 
+#: Bytes a second that a download must have on average, after as many seconds.
+LEAST_SPEED = 10_000
+PATIENCE = 120.0
+
+#: Bytes of the largest file whose size is not known before.
+LARGEST = 2**32
+
+#: How many seconds another process may take for the same file.
+LONGEST_LOCK = 1800.0
+
 _CHUNK = 1 << 16
+
+#: Answers that the next one may not be: of a server that is busy, or slow.
+_PASSING = (http.client.REQUEST_TIMEOUT, http.client.TOO_MANY_REQUESTS)
 
 
 class _Interrupted(Exception):
@@ -34,11 +50,13 @@ class _Interrupted(Exception):
 
     Attributes:
         pause: How many seconds the server asks to wait.
+        anew: Whether what has arrived is of no use.
     """
 
-    def __init__(self, pause=0.0):
+    def __init__(self, pause=0.0, anew=False):
         super().__init__()
         self.pause = pause
+        self.anew = anew
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -91,13 +109,14 @@ def download(
     """
     folder = os.path.dirname(path)
     lock = lock or f"{path}.lock"
+    url, headers = _without_password(url, headers)
     try:
         os.makedirs(folder, exist_ok=True)
         os.makedirs(os.path.dirname(lock), exist_ok=True)
-        with filelock.FileLock(lock):
+        with _turn(lock):
             # Another process may have been faster.
             if not begins(path, sha256):
-                _download(url, path, sha256, size, headers or {})
+                _download(url, path, sha256, size, headers)
     except ConnectionError:
         raise
     except OSError as error:
@@ -106,6 +125,47 @@ def download(
             f"variable {home} to one that can be written. "
             f"Received: folder={folder} ({error})"
         ) from error
+
+
+@contextlib.contextmanager
+def _turn(lock):
+    """Holds a lock, and says in a file beside it who does."""
+    holder = f"{lock}.holder"
+    try:
+        with filelock.FileLock(lock, LONGEST_LOCK):
+            try:
+                with open(holder, "w", opener=_itself) as file:
+                    file.write(f"process {os.getpid()} on {platform.node()}")
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    os.remove(holder)
+    except filelock.Timeout as error:
+        by = "another process"
+        with contextlib.suppress(OSError), open(holder) as file:
+            by = file.read(200)
+        raise ConnectionError(
+            f"Expected a lock that is free in {LONGEST_LOCK:.0f} seconds. "
+            f"Received: {lock}, held by {by}"
+        ) from error
+
+
+def _itself(path, flags):
+    """Opens a file, never what a link in its place leads to."""
+    if os.path.islink(path):
+        os.remove(path)
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _without_password(url, headers):
+    """An address that may be shown, and the headers that have its secrets."""
+    headers = dict(headers or {})
+    url, secret = without_password(url)
+    if secret:
+        secret = urllib.parse.unquote(secret).encode()
+        basic = f"Basic {base64.b64encode(secret).decode()}"
+        headers.setdefault("Authorization", basic)
+    return url, headers
 
 
 def head(url, headers=None):
@@ -122,8 +182,10 @@ def head(url, headers=None):
         ConnectionError: If the server does not answer, or has no such file.
     """
 
+    url, headers = _without_password(url, headers)
+
     def ask():
-        request = urllib.request.Request(url, headers=headers or {})
+        request = urllib.request.Request(url, headers=headers)
         request.method = "HEAD"
         try:
             with _interruptions(url), _answer(request, _NoRedirects) as answer:
@@ -166,7 +228,8 @@ def _download(url, path, sha256, size, headers):
 
     if keras.config.is_interactive_logging_enabled():
         print(f"Downloading {url}")
-    _repeated(lambda: _continue(url, partial, size, headers), url)
+    began = time.monotonic()
+    _repeated(lambda: _continue(url, partial, size, headers, began), url)
     if not begins(partial, sha256):
         found = sha256_of(partial)
         os.remove(partial)
@@ -201,18 +264,19 @@ def _name(url):
     return os.path.basename(urllib.parse.urlsplit(url).path)
 
 
-def _continue(url, partial, size, headers):
+def _continue(url, partial, size, headers, began):
     """Adds what is missing to a partial file, up to one byte too many."""
     import keras
 
-    with open(partial, "ab") as file:
+    limit = LARGEST if size is None else None
+    with open(partial, "ab", opener=_itself) as file:
         offset = file.tell()
         if size is None:
             # The last byte again: no server has anything after the last one.
             offset = max(offset - 1, 0)
         elif offset >= size:
             return
-        with _opened(url, offset, headers) as response:
+        with _opened_or_anew(url, offset, headers, file) as response:
             if response.status != http.client.PARTIAL_CONTENT:
                 offset = 0
             file.seek(offset)
@@ -224,11 +288,40 @@ def _continue(url, partial, size, headers):
                 if not (chunk := _read(response)):
                     break
                 file.write(chunk)
+                _check_speed(url, file.tell() - offset, began)
+                if limit is not None and file.tell() > limit:
+                    raise ConnectionError(
+                        f"Expected {_name(url)} to have at most {limit} bytes. "
+                        f"Received: url={url} with more"
+                    )
                 progress.update(min(file.tell(), size or file.tell()))
         if size is not None and file.tell() < size:
             raise _Interrupted from EOFError(
                 f"the connection ended after {file.tell()} of {size} bytes"
             )
+
+
+def _check_speed(url, count, began):
+    """Gives up what would take for ever, though something still arrives."""
+    seconds = time.monotonic() - began
+    if seconds > PATIENCE + count / LEAST_SPEED:
+        raise ConnectionError(
+            f"Expected to download {_name(url)} at {LEAST_SPEED / 1000:.0f} kB "
+            "a second. What has arrived is kept for the next attempt. "
+            f"Received: url={url} with {count} bytes in {seconds:.0f} seconds"
+        )
+
+
+@contextlib.contextmanager
+def _opened_or_anew(url, offset, headers, file):
+    """`_opened`, of a file that begins anew where the server has no more."""
+    try:
+        with _opened(url, offset, headers) as response:
+            yield response
+    except _Interrupted as error:
+        if error.anew:
+            file.truncate(0)
+        raise
 
 
 @contextlib.contextmanager
@@ -250,7 +343,8 @@ def _answer(request, redirects):
 
 def _read(response):
     with _interruptions(response.url):
-        return response.read(_CHUNK)
+        # What is there: a whole chunk of a slow server takes long.
+        return response.read1(_CHUNK)
 
 
 @contextlib.contextmanager
@@ -260,9 +354,11 @@ def _interruptions(url):
     except urllib.error.HTTPError as error:
         if (
             error.code >= http.client.INTERNAL_SERVER_ERROR
-            or error.code == http.client.TOO_MANY_REQUESTS
+            or error.code in _PASSING
         ):
             raise _Interrupted(_asked_pause(error)) from error
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _Interrupted(anew=True) from error
         raise ConnectionError(
             f"Expected a file to download. Received: url={url} ({error})"
         ) from error

@@ -14,6 +14,7 @@ if keras.backend.backend() != "tensorflow":
         "test_bombs.py",
         "test_configs.py",
         "test_data.py",
+        "test_downloads.py",
         "test_numbers.py",
         "test_paths.py",
         "test_photos.py",

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 
+from aw_keras.addresses import without_password
 from aw_keras.cli import probe
 from aw_keras.cli.output import print_facts
 from aw_keras.command import DONE, PROBLEM
@@ -45,7 +46,9 @@ def add_arguments(parser):
 def run(options):
     versions = {name: _version(name) for name in PACKAGES}
     variables = {
-        name: os.environ[name] for name in _VARIABLES if name in os.environ
+        name: without_password(os.environ[name])[0]
+        for name in _VARIABLES
+        if name in os.environ
     }
     backend, cache = _probed(), _cache()
     return {
