@@ -63,6 +63,7 @@ LAYERS = {
     "matmul": lambda: AWConv2D(4, (2, 3), dilation_rate=2),
     "shifted": lambda: AWDepthwiseConv2D(3, padding="same"),
     "tiles": lambda: AWConv2D(4, 3, strides=2, padding="same"),
+    "views": lambda: AWConv2D(4, 3, padding="same"),
 }
 
 
