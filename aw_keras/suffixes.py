@@ -1,9 +1,12 @@
-"""What files of weights end in, which says how they are read.
+"""What files of weights are called, which says how they are read.
 
 It needs no framework: the command line asks before it starts one.
 """
 
 import pathlib
+
+#: The network in the folder of a training, an `aw_keras.Classifier`.
+MODEL_FILE = "model.keras"
 
 KERAS = (".weights.h5", ".keras")
 

@@ -8,7 +8,6 @@ fails.
 """
 
 import argparse
-import csv
 import hashlib
 import itertools
 import re
@@ -273,10 +272,8 @@ def _draw(path, curves, digest):
 
 
 def _accuracies(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            100 * float(row["val_accuracy"]) for row in csv.DictReader(file)
-        ]
+    rows = table.read_dicts(path)
+    return [100 * float(row["val_accuracy"]) for row in rows]
 
 
 def _digest_in(path):

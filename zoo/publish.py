@@ -22,7 +22,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -38,7 +37,7 @@ from aw_keras.weights import manifest, pytorch
 from zoo import pages
 from zoo.publishing import model_card, sharing, table
 from zoo.recipe import Recipe
-from zoo.run import Run
+from zoo.run import Run, to_json
 
 #: Of the learning curves, what is worth keeping.
 _COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
@@ -138,7 +137,7 @@ def publish(runs, places=None):
         for dataset, rows in tables.items():
             table.write(places.table(dataset), rows)
         entries = [dataclasses.asdict(file) for file in files]
-        replace_text(places.manifest, json.dumps(entries, indent=2) + "\n")
+        replace_text(places.manifest, to_json(entries))
         pages.write(places)
 
 

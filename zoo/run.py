@@ -12,6 +12,7 @@ import keras
 import aw_keras.layers  # noqa: F401 - Keras has to know them.
 from aw_keras.classifier import Classifier
 from aw_keras.files import remove_remains, replace_text, replacing
+from aw_keras.suffixes import MODEL_FILE
 from zoo.recipe import Recipe
 
 
@@ -50,7 +51,7 @@ class Run:
     @property
     def model(self):
         """File of the trained `Classifier`, which `aw-keras` looks for, too."""
-        return self.folder / "model.keras"
+        return self.folder / MODEL_FILE
 
     @property
     def _recipe(self):

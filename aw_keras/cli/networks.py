@@ -15,9 +15,6 @@ from aw_keras.suggestions import did_you_mean
 
 _SUFFIX = ".keras"
 
-#: What is in the folder of a training.
-_OF_RUN = "model.keras"
-
 #: How Keras begins the names of models on the Hugging Face hub.
 _HUB = "hf://"
 
@@ -331,9 +328,11 @@ def _begin_with_hub():
 def _file_of(path):
     """The path of a file that can be one of a model."""
     if os.path.isdir(path):
-        found = os.path.join(path, _OF_RUN)
+        found = os.path.join(path, suffixes.MODEL_FILE)
         if not os.path.exists(found):
-            raise ValueError(f"{_MODEL}{path}, a folder without {_OF_RUN}")
+            raise ValueError(
+                f"{_MODEL}{path}, a folder without {suffixes.MODEL_FILE}"
+            )
         path = found
     if not os.path.isfile(path):
         known = [name for n in catalogue.networks() for name in n["published"]]

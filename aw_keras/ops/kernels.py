@@ -55,11 +55,8 @@ class GivenKernels:
         """Both parts of the kernels that are turned by half a circle."""
         return shared, ops.flip(own, axis=1)
 
-    def turned_with_vjp(self, shared, own):
-        return self.turned(shared, own), lambda gradient: (
-            (),
-            ops.swapaxes(gradient, -1, -2),
-        )
+    def turned_vjp(self, shared, own, gradient):
+        return (), ops.swapaxes(gradient, -1, -2)
 
     def interleaved(self, shared, own):
         """Kernels of the whole batch, `(T, Ck, N, D)`."""
@@ -115,26 +112,22 @@ class AttentionalKernels:
         kernel, *expansion = shared
         return (ops.flip(kernel, axis=0), *expansion), ops.flip(own, axis=1)
 
-    def turned_with_vjp(self, shared, own):
+    def turned_vjp(self, shared, own, gradient):
         kernel, tanh, expand_kernel = _turned_tanh(shared, own)
-
-        def pull(gradient):
-            gradient = ops.cast(gradient, tanh.dtype)
-            d_kernel = ops.sum(gradient * _gain(tanh), axis=0)
-            d_scaled = _scaled_gradient(kernel, tanh, gradient)
-            d_bias = ops.sum(d_scaled, axis=(0, 1))
-            weights = 0.25 * expand_kernel
-            if expand_kernel.shape[0] == 1:
-                d_expand = ops.sum(d_scaled * own, axis=(0, 1))[None]
-                d_own = ops.sum(d_scaled * weights[0], axis=2)
-                d_own = ops.expand_dims(d_own, axis=2)
-            else:
-                d_expand = ops.einsum("ntdc,ntkc->kdc", d_scaled, own)
-                d_own = ops.einsum("ntdc,kdc->ntkc", d_scaled, weights)
-            d_shared = d_kernel, 0.25 * d_expand, 0.25 * d_bias
-            return tuple(ops.swapaxes(d, -1, -2) for d in d_shared), d_own
-
-        return _recalibrated(kernel, tanh), pull
+        gradient = ops.cast(gradient, tanh.dtype)
+        d_kernel = ops.sum(gradient * _gain(tanh), axis=0)
+        d_scaled = _scaled_gradient(kernel, tanh, gradient)
+        d_bias = ops.sum(d_scaled, axis=(0, 1))
+        weights = 0.25 * expand_kernel
+        if expand_kernel.shape[0] == 1:
+            d_expand = ops.sum(d_scaled * own, axis=(0, 1))[None]
+            d_own = ops.sum(d_scaled * weights[0], axis=2)
+            d_own = ops.expand_dims(d_own, axis=2)
+        else:
+            d_expand = ops.einsum("ntdc,ntkc->kdc", d_scaled, own)
+            d_own = ops.einsum("ntdc,kdc->ntkc", d_scaled, weights)
+        d_shared = d_kernel, 0.25 * d_expand, 0.25 * d_bias
+        return tuple(ops.swapaxes(d, -1, -2) for d in d_shared), d_own
 
     # With the batch inside, the affine part of the logits and both reductions
     # of its gradient are matrix products per input channel, which a BLAS does

@@ -68,16 +68,16 @@ def views_backward(geometry, source, x, own, shared, dy):
         return matmul_backward(geometry, source, x, own, shared, dy)
     size, output_size = spatial_size(x), ops.shape(dy)[1:3]
     dtype = accumulation_dtype(x.dtype)
-    kernels, pull_kernels = source.turned_with_vjp(shared, own)
     pixels = _flat_pixels(dy)
     if geometry.keeps_size:
         # The transpose is a convolution with the kernel turned around, which
         # needs no `fold`.
-        turned = source.turned(*source.around(shared, own))
+        kernels = source.turned(*source.around(shared, own))
         views = _stacked_views(geometry, dy)
-        dx = active.contract("ntpd,ntdc->npc", views, turned, x.dtype)
+        dx = active.contract("ntpd,ntdc->npc", views, kernels, x.dtype)
         dx = ops.reshape(dx, ops.shape(x))
     else:
+        kernels = source.turned(shared, own)
         columns = active.contract("npd,ntdc->ntpc", pixels, kernels, dtype)
         columns = [
             ops.reshape(columns[:, position], (-1, *output_size, x.shape[-1]))
@@ -86,7 +86,7 @@ def views_backward(geometry, source, x, own, shared, dy):
         dx = fold(geometry, columns, size)
     views = _stacked_views(geometry, x)
     d_kernels = active.contract("ntpc,npd->ntdc", views, pixels, dtype)
-    d_shared, d_own = pull_kernels(d_kernels)
+    d_shared, d_own = source.turned_vjp(shared, own, d_kernels)
     return dx, d_own, d_shared
 
 

@@ -1,6 +1,7 @@
 """What the images of a recipe go through before its network."""
 
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -25,7 +26,7 @@ def preprocessing_for(recipe, dataset):
             the recipe begins with nor of the data set.
     """
     size = recipe.image_size
-    if known := _of_weights(recipe):
+    if known := _of_weights(recipe.weights, recipe.model):
         return dataclasses.replace(known, size=size) if size else known
     published = datasets.find(recipe.dataset)
     if published:
@@ -59,17 +60,19 @@ def weights_of(recipe):
     return recipe.weights
 
 
-def _of_weights(recipe):
-    """The `Preprocessing` of the weights of a recipe, if it is known."""
-    if recipe.weights is None:
+# A training asks several times, and a run answers by loading its model.
+@functools.lru_cache(maxsize=1)
+def _of_weights(weights, model):
+    """The `Preprocessing` of the weights of a network, if it is known."""
+    if weights is None:
         return None
-    if os.path.isdir(recipe.weights):
-        return Run(recipe.weights).classifier().preprocessing
-    if suffixes.is_pytorch(recipe.weights):
-        return pytorch.read(recipe.weights).preprocessing
-    if os.path.exists(recipe.weights):
+    if os.path.isdir(weights):
+        return Run(weights).classifier().preprocessing
+    if suffixes.is_pytorch(weights):
+        return pytorch.read(weights).preprocessing
+    if os.path.exists(weights):
         return None
-    return get_entry(recipe.model).preprocessing_of(recipe.weights)
+    return get_entry(model).preprocessing_of(weights)
 
 
 def channel_statistics(images):

@@ -79,7 +79,10 @@ def load(source, encoded=False, skip_bad=False):
         return _arrays(path)
     files, folders = [], []
     for parts, read in entries(path):
-        files.append((parts, read)) if read else folders.append(parts)
+        if read is None:
+            folders.append(parts)
+        else:
+            files.append((parts, read))
     return _from_files(files, folders, path, encoded, skip_bad)
 
 

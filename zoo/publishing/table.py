@@ -126,14 +126,11 @@ def files(places):
 
 def read(path):
     """The rows of a file, none if there is no file."""
-    if not path.exists():
-        return []
     kinds = typing.get_type_hints(Row)
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            Row(**{name: kinds[name](text) for name, text in row.items()})
-            for row in csv.DictReader(file)
-        ]
+    return [
+        Row(**{name: kinds[name](text) for name, text in row.items()})
+        for row in read_dicts(path)
+    ]
 
 
 def write(path, rows):

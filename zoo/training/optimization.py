@@ -1,5 +1,7 @@
 """How a recipe trains: optimizer, learning rate, loss."""
 
+import math
+
 import keras
 
 from aw_keras.weights.loading import CLASSIFIER
@@ -24,13 +26,16 @@ class _Rates:
         self.rates = rates
 
     def update_step(self, gradient, variable, learning_rate):
+        if self.rates:
+            learning_rate = self._rate_of(variable) * learning_rate
+        super().update_step(gradient, variable, learning_rate)
+
+    def _rate_of(self, variable):
         # TensorFlow's own variables, which it passes, do not know their path.
         place = self._get_variable_index(variable)
         path = self._trainable_variables[place].path
-        for part, rate in self.rates.items():
-            if part in path:
-                learning_rate = rate * learning_rate
-        super().update_step(gradient, variable, learning_rate)
+        rates = [rate for part, rate in self.rates.items() if part in path]
+        return math.prod(rates)
 
 
 class SGD(_Rates, keras.optimizers.SGD):
